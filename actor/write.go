@@ -107,7 +107,8 @@ func (f *openFile) checkCommit(commit *ChunkCommit, slot namespace.ChunkSlot) *f
 	known := len(f.s.replicas.Nodes.Known(commit.NodeIDs))
 	switch {
 	case known < least && commit.Length > 0 && !unchanged:
-		return fail(fault.Invalid, "%d known nodes that hold the chunk are named, a writer needs %d", known, least)
+		return fail(fault.TooFewNodes, "%d known nodes that hold the chunk are named, %d copies are needed "+
+			"(namenode.write_copies_min)", known, least)
 	case commit.Generation != record.Generation() && !unchanged:
 		return fail(fault.StaleGeneration, "generation %d is committed, the chunk is at %d", commit.Generation,
 			record.Generation())
@@ -482,9 +483,12 @@ func updatePipeline(state *State, request *UpdatePipeline) (any, *fault.Error) {
 	case request.Length < record.Length() || request.Length > size:
 		return nil, file.refuseChunk(fault.Invalid, request.Chunk, "", "length %d is not in %d..%d", request.Length,
 			record.Length(), size)
-	case len(members) < least || len(request.NodeIDs) > limits.NodesPerCallMax:
-		return nil, file.refuseChunk(fault.Invalid, request.Chunk, "", "the pipeline has %d known members, it needs %d",
-			len(members), least)
+	case len(request.NodeIDs) > limits.NodesPerCallMax:
+		return nil, file.refuseChunk(fault.Invalid, request.Chunk, "", "%s",
+			limits.CheckCount("nodes", len(request.NodeIDs), limits.NodesPerCallMax))
+	case len(members) < least:
+		return nil, file.refuseChunk(fault.TooFewNodes, request.Chunk, "", "the pipeline has %d known members, "+
+			"%d copies are needed (namenode.write_copies_min)", len(members), least)
 	}
 	result, err := state.log(&codec.UpdatePipelineRecord{Prefix: state.prefix(), File: request.FileID,
 		Index: record.Index(), Generation: request.Generation, Length: uint32(request.Length), Members: members})

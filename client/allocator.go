@@ -66,8 +66,8 @@ func (a *allocator) allocate() {
 		Exclude: a.client.nodes.SlowWrites.Avoid(a.info.Replication)}
 	if !a.client.life.Start(func() {
 		defer close(running.done)
-		running.chunks, running.err = a.client.namenode.AddChunks(a.life, namenode.Call{Op: "add chunks", Path: a.path},
-			request)
+		running.chunks, running.err = a.client.addChunks(a.life, namenode.Call{Op: "add chunks", Path: a.path}, request,
+			streamOptions(a.info, a.path))
 	}) {
 		running.err = lifetime.ErrClosed
 		close(running.done)

@@ -310,8 +310,12 @@ func (n *fakeNamenode) commit(op string, f *fakeFile, commits []*controlpb.Chunk
 		case commit.Generation != c.located.Generation && !unchanged:
 			return fault.New(fault.StaleGeneration, op, "generation %d, the chunk is at %d", commit.Generation,
 				c.located.Generation)
+		case commit.Length > 0 && len(commit.NodeIds) < int(min(n.copiesMin, f.info.Replication)):
+			id, _ := chunk.IDFrom(commit.ChunkId)
+			return &fault.Error{Kind: fault.TooFewNodes, Op: op, Chunk: id.String(),
+				Reason: fmt.Sprintf("%d copies are needed (namenode.write_copies_min)", n.copiesMin)}
 		case commit.Length < c.base || commit.Length > f.info.ChunkSize,
-			commit.Length > 0 && len(commit.NodeIds) < max(1, int(min(n.copiesMin, f.info.Replication))):
+			commit.Length > 0 && len(commit.NodeIds) == 0:
 			return fault.New(fault.Invalid, op, "commit %v", commit)
 		case op == "add chunks" && i < len(f.chunks)-1 && commit.Length != f.info.ChunkSize:
 			return fault.New(fault.Invalid, op, "chunk %d is short: %d", i, commit.Length)
@@ -507,8 +511,10 @@ func (n *fakeNamenode) UpdatePipeline(_ context.Context,
 		if err != nil {
 			return nil, err
 		}
-		if q.Generation != c.promised || q.Length < c.located.Length ||
-			len(q.NodeIds) < max(1, int(min(n.copiesMin, n.ids[q.FileId].info.Replication))) {
+		if len(q.NodeIds) < int(min(n.copiesMin, n.ids[q.FileId].info.Replication)) {
+			return nil, fault.New(fault.TooFewNodes, "update pipeline", "%d copies are needed", n.copiesMin)
+		}
+		if q.Generation != c.promised || q.Length < c.located.Length || len(q.NodeIds) == 0 {
 			return nil, fault.New(fault.StaleGeneration, "update pipeline", "generation %d of %d, length %d of %d",
 				q.Generation, c.promised, q.Length, c.located.Length)
 		}

@@ -52,13 +52,15 @@ func (t *transfer) do(ctx context.Context, what namenode.Call, options CreateOpt
 		return FileInfo{}, err
 	}
 	t.info = info
-	client.leases.Add(info.FileID, namenode.Holder{Lost: func(err error) { t.lost(err, cancel) }})
+	hold := func() {
+		client.leases.Add(info.FileID, namenode.Holder{Lost: func(err error) { t.lost(err, cancel) }})
+	}
+	hold()
 	defer client.leases.Drop(info.FileID)
 	err = t.run(life, ready)
 	if err == nil {
-		client.leases.Drop(info.FileID)
 		var completed *controlpb.FileInfo
-		if completed, err = client.namenode.Complete(life, info.FileID, path, t.commits); err == nil {
+		if completed, err = client.complete(life, t.commits, streamOptions(info, path), hold); err == nil {
 			return fileInfo(path, completed), nil
 		}
 	}
@@ -132,10 +134,10 @@ func (t *transfer) allocate(ctx context.Context, first, count int) ([]namenode.C
 	commits := t.commits[:min(len(t.commits), limits.CommitsPerCallMax)]
 	t.commits = t.commits[len(commits):]
 	t.mu.Unlock()
-	chunks, err := t.client.namenode.AddChunks(ctx, namenode.Call{Op: "add chunks", Path: t.path}, namenode.Allocation{
+	chunks, err := t.client.addChunks(ctx, namenode.Call{Op: "add chunks", Path: t.path}, namenode.Allocation{
 		File: t.info.FileID, First: first, Count: count, Commits: commits,
 		Exclude:       t.client.nodes.SlowWrites.Avoid(t.info.Replication),
-		ChunkBytesMax: t.size - int64(first)*t.info.ChunkSize})
+		ChunkBytesMax: t.size - int64(first)*t.info.ChunkSize}, streamOptions(t.info, t.path))
 	for _, allocated := range chunks {
 		t.client.nodes.SlowWrites.Placed(allocated.Replicas)
 	}

@@ -58,15 +58,26 @@ func (c *Client) newWriter(ctx context.Context, info FileInfo, path string) *Fil
 	w := &FileWriter{client: c, info: info, path: path}
 	w.life, w.cancel = c.life.Scope(ctx)
 	w.chunks = allocator{client: c, life: w.life, info: info, path: path}
-	c.leases.Add(info.FileID, namenode.Holder{Lost: func(err error) { _ = w.fail(fault.WithPath(err, path)) },
-		KeepAlive: w.keepAlive, Growable: w.onGrowable})
+	w.holdLease()
 	return w
 }
 
-// streamOptions is what the streams of this writer's chunks have in common.
+func (w *FileWriter) holdLease() {
+	w.client.leases.Add(w.info.FileID, namenode.Holder{
+		Lost:      func(err error) { _ = w.fail(fault.WithPath(err, w.path)) },
+		KeepAlive: w.keepAlive, Growable: w.onGrowable})
+}
+
+// streamOptions is what the streams of a file's chunks have in common.
+func streamOptions(info FileInfo, path string) pipeline.StreamOptions {
+	return pipeline.StreamOptions{File: info.FileID, Path: path, ChunkSize: info.ChunkSize,
+		Replication: info.Replication}
+}
+
 func (w *FileWriter) streamOptions() pipeline.StreamOptions {
-	return pipeline.StreamOptions{File: w.info.FileID, Path: w.path, ChunkSize: w.info.ChunkSize,
-		Replication: w.info.Replication, OnSlow: w.noteSlow}
+	options := streamOptions(w.info, w.path)
+	options.OnSlow = w.noteSlow
+	return options
 }
 
 // fail makes err the writer's error, unless it has one, and wakes everything.
@@ -412,10 +423,7 @@ func (w *FileWriter) complete() error {
 	if err := w.settle(ctx, 0); err != nil {
 		return err
 	}
-	commits := w.chunks.finish()
-	// From here on the namenode may say that we hold no lease because we are done.
-	w.client.leases.Drop(w.info.FileID)
-	info, err := w.client.namenode.Complete(ctx, w.info.FileID, w.path, commits)
+	info, err := w.client.complete(ctx, w.chunks.finish(), w.streamOptions(), w.holdLease)
 	if err != nil {
 		return err
 	}

@@ -9,10 +9,12 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// Complete commits the last chunks of a file and closes it.
+// Complete commits the last chunks of a file and closes it. Error: fault.TooFewNodes at once, about a chunk that is on
+// too few nodes to be committed.
 func (c *Client) Complete(ctx context.Context, file uint64, path string,
 	commits []*controlpb.ChunkCommit) (*controlpb.FileInfo, error) {
-	answer, err := Mutate(ctx, c, Call{Op: "complete", Path: path}, controlpb.NamenodeClient.Complete,
+	answer, err := Mutate(ctx, c, Call{Op: "complete", Path: path,
+		Impatient: []fault.Kind{fault.TooFewNodes}}, controlpb.NamenodeClient.Complete,
 		&controlpb.CompleteRequest{Header: &controlpb.MutationHeader{}, FileId: file, Commits: commits})
 	return answer.GetInfo(), err
 }

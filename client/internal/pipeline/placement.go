@@ -164,9 +164,10 @@ func CopyToAll(nodes []wire.Hop, op string, id chunk.ID,
 }
 
 // update makes a new generation the chunk's in the namenode. It comes before anything written under it is acknowledged;
-// else a namenode that restarts would know only the old one.
+// else a namenode that restarts would know only the old one. Error: fault.TooFewNodes at once if more copies are needed
+// since it was granted.
 func (p *placement) update(ctx context.Context, generation chunk.Generation, length int64, hops []wire.Hop) error {
-	what := namenode.Call{Op: "recover pipeline", Path: p.path}
+	what := namenode.Call{Op: "recover pipeline", Path: p.path, Impatient: []fault.Kind{fault.TooFewNodes}}
 	_, err := namenode.Mutate(ctx, p.pipelines.Namenode, what, controlpb.NamenodeClient.UpdatePipeline,
 		&controlpb.UpdatePipelineRequest{Header: &controlpb.MutationHeader{}, FileId: p.file, ChunkId: p.id[:],
 			Generation: uint64(generation), Length: length, NodeIds: namenode.NodeIDs(hops)})

@@ -82,6 +82,21 @@ func (p *Pipelines) ReopenStream(life context.Context, c namenode.Chunk, previou
 	return s
 }
 
+// ResealStream seals a chunk anew, on more nodes: it was sealed as its commit says, and the namenode refuses that for
+// want of copies, as err says. AwaitSeal does it; it waits for nodes like any recovery.
+func (p *Pipelines) ResealStream(life context.Context, commit *controlpb.ChunkCommit, err error,
+	o StreamOptions) *Stream {
+	id, _ := chunk.IDFrom(commit.GetChunkId())
+	s := &Stream{pipelines: p, options: o, life: life, state: streamBroken, touched: true, sealing: true,
+		acked: commit.GetLength(), length: commit.GetLength(), recovery: recovery{last: err}}
+	s.place = placement{pipelines: p, file: o.File, path: o.Path, id: id, mode: wire.ModeResume, opened: true,
+		generation: chunk.Generation(commit.GetGeneration())}
+	seal := p.NewPacket(s.length, 0)
+	seal.Flags = wire.FlagSeal
+	s.backlog = []*Packet{seal}
+	return s
+}
+
 // Length is the chunk's length with everything that was appended.
 func (s *Stream) Length() int64 { return s.length }
 
@@ -593,6 +608,9 @@ func (s *Stream) reopen(ctx context.Context, granted resumption, rounds int) err
 	}
 	if err != nil {
 		opened.close() // it has no packets
+		if errors.Is(err, fault.TooFewNodes) {
+			return s.await(err)
+		}
 		return err
 	}
 	s.session, s.state = opened, streamWriting
