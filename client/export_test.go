@@ -1,6 +1,9 @@
 package client
 
-import "github.com/whispering-woods/ww/client/internal/pipeline"
+import (
+	"github.com/whispering-woods/ww/client/internal/pipeline"
+	"github.com/whispering-woods/ww/internal/chunk"
+)
 
 // OutstandingBuffers is the number of pooled buffers that the client holds.
 func OutstandingBuffers(c *Client) int64 { return c.buffers.Outstanding() }
@@ -13,6 +16,12 @@ func MarkSlow(c *Client, nodeID string) { c.nodes.SlowWrites.Slow(nodeID) }
 
 // Hedged is the number of reads that asked a second replica.
 func Hedged(c *Client) int64 { return c.views.Hedged.Load() }
+
+// MayGrow tells a writer that more nodes can join a chunk's pipeline, which it lets them at its next packet.
+func MayGrow(w *FileWriter, id chunk.ID) { w.growable.Store(&id) }
+
+// GrowTimeLeast is how much time a call must have left for nodes to join in it.
+const GrowTimeLeast = growTimeLeast
 
 // RecoveriesMax is how many attempts without progress a writer makes.
 const RecoveriesMax = pipeline.RecoveriesMax

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"bytes"
+	"errors"
 	"log/slog"
 	"net"
 	"sync"
@@ -106,4 +107,32 @@ func FuzzAck(f *testing.F) {
 	f.Fuzz(func(t *testing.T, answer []byte) {
 		writeTwoPackets(t, hostile(t, answer))
 	})
+}
+
+// TestASessionWaitsForTheHopsThatItNeeds: two of three hops take long to open their replicas. The session goes on
+// without them only if the one that is left is enough.
+func TestASessionWaitsForTheHopsThatItNeeds(t *testing.T) {
+	here, there := net.Pipe()
+	defer here.Close()
+	defer there.Close()
+	p := New(Options{Datanodes: datanode.New(datanode.Options{DataTimeout: time.Minute, SilenceTimeout: time.Minute})})
+	s := &session{pipelines: p, conn: datanode.NewConnection(here, "a:1"), began: time.Now(),
+		target: sessionTarget{id: chunk.ID{1}, hops: []wire.Hop{{NodeID: "a"}, {NodeID: "b"}, {NodeID: "c"}}}}
+	opening := []string{"b", "c"}
+	require.NoError(t, s.onAlive(opening), "at first all are waited for")
+	s.began = s.began.Add(-openPatience)
+	for least, goesOn := range []bool{true, true, false, false} {
+		s.target.least = least
+		err := s.onAlive(opening)
+		require.Equal(t, goesOn, err != nil, "least %d: %v", least, err)
+		var broken *sessionError
+		if errors.As(err, &broken) {
+			require.Len(t, broken.failed, 2)
+		}
+	}
+	require.NoError(t, s.onAlive(nil), "it waits for nobody")
+	s.target.least = 0
+	require.NoError(t, s.onAlive([]string{"a", "b", "c"}), "one is needed at least")
+	s.mu.opened = true
+	require.NoError(t, s.onAlive(opening), "it is open")
 }
