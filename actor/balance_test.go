@@ -25,6 +25,7 @@ type uneven struct {
 	ordered  []ordered        // copies, by time
 	spread   map[chunk.ID]int // racks of each chunk at the beginning
 	dying    bool
+	other    map[string]int64 // bytes of something else on the disk of a node
 	// fails says that a node cannot copy.
 	fails map[string]bool
 }
@@ -59,7 +60,7 @@ func newUneven(t testing.TB, seed int64, racks string, capacities ...int64) *une
 }
 
 func (f *uneven) volumes(id string) []datanode.VolumeState {
-	free := f.capacity[id]
+	free := f.capacity[id] - f.other[id]
 	for _, r := range f.disks[id] {
 		free -= r.Length
 	}
@@ -301,6 +302,17 @@ func TestABalanceEndsWhenNothingCanMove(t *testing.T) {
 	require.True(t, g.settle().Even == false && len(g.disks["a"]) < 60, "a and b are even, c and d cannot be")
 	require.Contains(t, g.balance(BalanceGet, 0, 0).Ended, "have no place on an emptier datanode")
 	require.Len(t, g.disks["c"], 60)
+}
+
+// A replica goes from where the move began, also if another disk has less room left.
+func TestABalanceTakesTheReplicaOfTheSource(t *testing.T) {
+	f := newUneven(t, 1, "rrrr", 100, 200, 200, 200)
+	f.other = map[string]int64{"b": 130 * unevenChunk}
+	f.fill("/f", 60, inTurn("abc", 3))
+	f.balance(BalanceStart, 5, 1<<20)
+	ended := f.settle()
+	require.True(t, ended.Even, ended.Ended)
+	require.InDelta(t, ended.Mean, f.percent("a"), 5)
 }
 
 func TestABalanceStops(t *testing.T) {
