@@ -30,7 +30,10 @@ func (t *trash) list(of chunk.ID, after uint64, most int) (list []Trashed) {
 		}
 		for _, item := range items {
 			after = item.number
-			if entry, ok := t.describe(item); ok && (of.IsZero() || entry.ID == of) {
+			if !of.IsZero() && item.name().ID != of {
+				continue
+			}
+			if entry, ok := t.describe(item); ok {
 				list = append(list, entry)
 			}
 		}
@@ -39,11 +42,16 @@ func (t *trash) list(of chunk.ID, after uint64, most int) (list []Trashed) {
 }
 
 // page copies the items behind a place.
-func (t *trash) page(after uint64, most int) []trashItem {
+func (t *trash) page(after uint64, most int) (items []trashItem) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	at, _ := t.findLocked(after + 1)
-	return slices.Clone(t.mu.items[at:min(len(t.mu.items), at+most)])
+	for ; at < len(t.mu.items) && len(items) < most; at++ {
+		if item := t.mu.items[at]; !item.taken() {
+			items = append(items, item)
+		}
+	}
+	return items
 }
 
 // findLocked finds an item, or where it would be.
@@ -52,14 +60,14 @@ func (t *trash) findLocked(number uint64) (at int, found bool) {
 		func(item trashItem, number uint64) int { return cmp.Compare(item.number, number) })
 }
 
-// describe tells what an item is; not ok if it cannot be restored: its volume or its segment is gone, or its record was
-// only moved or unpacked.
+// describe tells what an item is; not ok if it cannot be restored: its volume does not answer, it or its segment is
+// gone, or its record was only moved or unpacked.
 func (t *trash) describe(item trashItem) (Trashed, bool) {
 	name := item.name()
 	entry := Trashed{Replica: chunk.Replica{ID: name.ID, Generation: name.Generation, Length: name.Length},
 		VolumeID: item.volume.id, Deleted: item.due.Add(-t.options.TrashDelay), Until: item.due, Number: item.number}
 	switch {
-	case item.volume.health.Out():
+	case !item.volume.placeable():
 		return Trashed{}, false
 	case item.record != nil && item.record.Segment.Gone():
 		return Trashed{}, false
@@ -84,14 +92,15 @@ func (t *trash) describe(item trashItem) (Trashed, bool) {
 	return entry, true
 }
 
-// take takes an item out of the trash's list.
+// take takes an item out of the trash's list, in a time that does not grow with that: deletions wait for it, and hold
+// locks of replicas meanwhile.
 func (t *trash) take(op string, id chunk.ID, generation chunk.Generation, number uint64) (trashItem, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if at, found := t.findLocked(number); found {
 		item := t.mu.items[at]
-		if name := item.name(); name.ID == id && name.Generation == generation {
-			t.mu.items = slices.Delete(t.mu.items, at, at+1)
+		if name := item.name(); !item.taken() && name.ID == id && name.Generation == generation {
+			t.removeLocked(at)
 			return item, nil
 		}
 	}
@@ -137,13 +146,13 @@ func (s *restorer) restore(id chunk.ID, generation chunk.Generation, number uint
 
 const opRestore = "restore replica"
 
-// there tells whether the item is still in the trash.
+// there tells whether the item is still in the trash, as far as one can see.
 func (item *trashItem) there() bool {
 	if item.record != nil {
 		return !item.record.Segment.Gone()
 	}
 	_, err := item.volume.fs.Stat(item.path)
-	return err == nil
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 func (s *restorer) bringBack(item trashItem) error {
@@ -161,39 +170,70 @@ func (s *restorer) bringBack(item trashItem) error {
 	if err := s.index.insert(back); err != nil {
 		return err
 	}
-	bring := s.fileLocked
-	if item.record != nil {
-		bring = s.recordLocked
-	}
-	if err := bring(back, item, name); err != nil {
-		if !back.gone && back.view.state != chunk.Corrupt {
-			s.index.loseLocked(back)
+	target := item.volume.path(name.Relative())
+	err := back.requireNoFileLocked(target)
+	if err == nil {
+		bring := s.fileLocked
+		if item.record != nil {
+			bring = s.recordLocked
 		}
-		return err
+		err = bring(back, item, target)
 	}
-	back.reportLocked(Stored, "")
+	switch {
+	case err == nil || back.failed != nil && back.view.state == chunk.Sealed && back.view.place.kind == inFile:
+		back.reportLocked(Stored, "")
+	case !back.gone && back.view.state != chunk.Corrupt && back.failed == nil:
+		s.index.loseLocked(back)
+	}
+	return err
+}
+
+// requireNoFileLocked refuses to take the place of a file.
+func (r *replica) requireNoFileLocked(name string) error {
+	switch _, err := r.volume.fs.Stat(name); {
+	case err == nil:
+		return chunkError(fault.Exists, opRestore, r.id, "the file %s is there already", name)
+	case !errors.Is(err, fs.ErrNotExist):
+		return r.ioErrorLocked(opRestore, err)
+	}
 	return nil
 }
 
-// fileLocked moves a file back, durably. *Power fails*: it is at one of the two places. One that was open is recovered
-// as by a start.
-func (s *restorer) fileLocked(back *replica, item trashItem, name chunkfile.Name) error {
+// fileLocked moves a file back, durably. *Power fails*: it is at one of the two places. After an error it is in the
+// trash again, or in quarantine. If that fails too, it stays in the index, failed, until a start looks at it.
+func (s *restorer) fileLocked(back *replica, item trashItem, target string) error {
+	volume := back.volume
+	if err := volume.fs.Rename(item.path, target); err != nil {
+		return back.ioErrorLocked(opRestore, err)
+	}
+	err := s.takeUpLocked(back, item.name().Sealed)
+	if err == nil || back.gone || back.view.state == chunk.Corrupt {
+		return err
+	}
+	back.endSessionLocked()
+	s.files.Detach(&back.Owner)
+	back.failed = nil
+	undo := volume.fs.Rename(target, item.path)
+	if undo == nil {
+		return err
+	}
+	volume.logger.Error("replica can be neither restored nor put back into the trash; the next start takes it up",
+		"chunk", back.id, "path", target, "err", undo)
+	if item.name().Sealed {
+		back.updateLocked(func(v *snapshot) { v.state = chunk.Sealed })
+	}
+	return errors.Join(err, back.failLocked(opRestore, undo))
+}
+
+// takeUpLocked makes the new name of a file durable. One that was open is recovered as by a start.
+func (s *restorer) takeUpLocked(back *replica, sealed bool) error {
 	v := back.volume
-	target := v.path(name.Relative())
-	if _, err := v.fs.Stat(target); err == nil {
-		return chunkError(fault.Exists, opRestore, back.id, "the file %s is there already", target)
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return back.ioErrorLocked(opRestore, err)
-	}
-	if err := v.fs.Rename(item.path, target); err != nil {
-		return back.ioErrorLocked(opRestore, err)
-	}
 	if err := errors.Join(v.fs.SyncDir(back.directory()), v.fs.SyncDir(v.path(trashDirectory))); err != nil {
 		return back.ioErrorLocked(opRestore, err)
 	}
 	back.named = true
 	state := chunk.Sealed
-	if !name.Sealed {
+	if !sealed {
 		state = chunk.Recovered
 		if err := s.scan.recoverLocked(back); err != nil {
 			return err
@@ -207,15 +247,32 @@ func (s *restorer) fileLocked(back *replica, item trashItem, name chunkfile.Name
 }
 
 // recordLocked gives a record that was struck a file. The record stays struck: at one generation a file counts before
-// a record, so it does no harm if a power failure brings the record back too.
-func (s *restorer) recordLocked(r *replica, item trashItem, _ chunkfile.Name) error {
+// a record, so it does no harm if a power failure brings the record back too. After an error there is no file, as long
+// as there is the record. *Power fails*: the file may be there again, whole.
+func (s *restorer) recordLocked(back *replica, item trashItem, target string) error {
 	record := item.record
 	if record.Segment.Gone() {
-		return chunkError(fault.NotFound, opRestore, r.id, "its segment was compacted")
+		return chunkError(fault.NotFound, opRestore, back.id, "its segment was compacted")
 	}
-	r.updateLocked(func(v *snapshot) {
+	back.updateLocked(func(v *snapshot) {
 		v.state, v.readable, v.layout = chunk.Sealed, true, chunkfile.Layout{ChunkSize: record.ChunkSize}
 		v.Partial, v.place = record.Sum, recordAt(record.Segment, record.Offset)
 	})
-	return s.unpacker.unpackLocked(r)
+	err := s.unpacker.unpackLocked(back)
+	switch {
+	case err == nil || back.view.state == chunk.Corrupt:
+		return err
+	case back.view.place.kind == inFile: // whole, and durable
+		back.volume.logger.Warn("replica is restored, and takes no appends until the next start", "chunk", back.id,
+			"gen", back.view.Generation, "err", err)
+		return nil
+	}
+	back.failed = nil // a try again makes another file
+	if record.Segment.Gone() {
+		return err // the file, if there is one, is all there is
+	}
+	if remove := back.volume.fs.Remove(target); remove != nil && !errors.Is(remove, fs.ErrNotExist) {
+		err = errors.Join(err, back.ioErrorLocked(opRestore, remove))
+	}
+	return err
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"syscall"
 	"testing"
@@ -11,6 +12,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/whispering-woods/ww/disk/chunkfile"
+	"github.com/whispering-woods/ww/disk/health"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/test/fakeclock"
@@ -180,6 +183,7 @@ func TestRestoreThatFailsKeepsTheReplica(t *testing.T) {
 			"second sync": {Op: simdisk.OpDatasync, From: 2, Err: syscall.EIO, Times: 1},
 			"no room":     {Op: simdisk.OpWrite, Err: syscall.ENOSPC, Times: 1},
 			"read":        {Op: simdisk.OpRead, Err: syscall.EIO, Times: 1},
+			"shortage":    {Op: simdisk.OpOpen, Err: syscall.EMFILE, Times: 1},
 		} {
 			t.Run(kind+", "+name, func(t *testing.T) {
 				m := simdisk.NewMem()
@@ -198,10 +202,10 @@ func TestRestoreThatFailsKeepsTheReplica(t *testing.T) {
 					requireContent(t, s, testID(1), pattern(1, length))
 					return
 				}
-				if s.index.lookup(testID(1)) == nil && len(inTrash(s, 1)) == 0 {
-					s = reopenStore(t, s) // its file is where a start finds it
-				}
 				if s.index.lookup(testID(1)) == nil {
+					name := chunkfile.Name{ID: testID(1), Generation: 1, Sealed: kind != "open", Length: int64(length)}
+					_, err := m.Stat("/d/" + name.Relative())
+					require.ErrorIs(t, err, fs.ErrNotExist, "a patrol would find a stray")
 					list = inTrash(s, 1)
 					require.Len(t, list, 1)
 					require.NoError(t, s.Restore(testID(1), 1, list[0].Number))
@@ -210,6 +214,131 @@ func TestRestoreThatFailsKeepsTheReplica(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A record whose file is whole is restored, also if its strike is not durable.
+func TestRestoreNeedsNoSecondStrike(t *testing.T) {
+	faulty := simdisk.NewFaulty(simdisk.NewMem())
+	o := packOptions(faulty)
+	var told []EventKind
+	o.OnEvent = func(e Event) { told = append(told, e.Kind) }
+	s := openStore(t, o)
+	length := trashOne(t, s, "record", 1)
+	list, struck := inTrash(s, 1), false
+	require.Len(t, list, 1)
+	told = nil
+	remove := faulty.Inject(simdisk.Rule{Op: simdisk.OpDatasync, From: 2, Err: syscall.EIO,
+		Before: func() { struck = true }})
+	require.NoError(t, s.Restore(testID(1), 1, list[0].Number))
+	remove()
+	require.True(t, struck)
+	require.Equal(t, []EventKind{Stored}, told)
+	requireContent(t, s, testID(1), pattern(1, length))
+	s = reopenStore(t, s)
+	requireContent(t, s, testID(1), pattern(1, length))
+}
+
+// A file that can be neither restored nor put back stays the chunk's replica, so that no patrol takes it for a stray.
+func TestRestoreThatCannotBeUndone(t *testing.T) {
+	for _, kind := range []string{"sealed", "open"} {
+		t.Run(kind, func(t *testing.T) {
+			faulty := simdisk.NewFaulty(simdisk.NewMem())
+			s := openStore(t, packOptions(faulty))
+			length := trashOne(t, s, kind, 1)
+			list := inTrash(s, 1)
+			require.Len(t, list, 1)
+			for _, rule := range []simdisk.Rule{{Op: simdisk.OpRename, From: 2, Err: syscall.EIO, Times: 1},
+				{Op: simdisk.OpSyncDir, Err: syscall.EIO, Times: 1}} {
+				defer faulty.Inject(rule)()
+			}
+			require.ErrorIs(t, s.Restore(testID(1), 1, list[0].Number), fault.Disk)
+			require.Empty(t, inTrash(s, 1))
+			require.NotNil(t, s.index.lookup(testID(1)))
+			if kind == "sealed" {
+				requireContent(t, s, testID(1), pattern(1, length))
+			}
+			s = reopenStore(t, s)
+			requireContent(t, s, testID(1), pattern(1, length))
+		})
+	}
+}
+
+// Taking an item moves no others, wherever it is, and what is left is listed, found, and due in its order.
+func TestTakingFromTheTrashMovesNothing(t *testing.T) {
+	const count = 1000
+	s := openStore(t, packOptions(simdisk.NewMem()))
+	for n := range count {
+		name := chunkfile.ParkedName{At: testTime, Serial: uint32(n),
+			Name: chunkfile.Name{ID: testID(n), Generation: 1, Sealed: true, Length: 1}}
+		s.trash.wait(trashItem{volume: s.volumes.list[0], path: "/d/trash/" + name.String(),
+			due: testTime.Add(time.Hour)})
+	}
+	take := func(n int) {
+		_, err := s.trash.take("test", testID(n), 1, uint64(n+1))
+		require.NoError(t, err)
+		_, err = s.trash.take("test", testID(n), 1, uint64(n+1))
+		require.ErrorIs(t, err, fault.NotFound)
+	}
+	last := func() *trashItem { return &s.trash.mu.items[len(s.trash.mu.items)-1] }
+	end := last()
+	for _, n := range []int{0, 1, 500, 3, 2} {
+		take(n)
+		require.Same(t, end, last(), n)
+	}
+	for n := 5; n < count; n++ {
+		if n%10 != 0 {
+			take(n)
+		}
+	}
+	require.Less(t, len(s.trash.mu.items), count/2, "empty places do not stay")
+	var left []chunk.ID
+	for number := uint64(0); ; {
+		page := s.Trash(chunk.ID{}, number, 7)
+		if len(page) == 0 {
+			break
+		}
+		for _, entry := range page {
+			left, number = append(left, entry.ID), entry.Number
+		}
+	}
+	want := []chunk.ID{testID(4)}
+	for n := 10; n < count; n += 10 {
+		if n != 500 {
+			want = append(want, testID(n))
+		}
+	}
+	require.Equal(t, want, left)
+	for _, id := range want {
+		item, _, waiting := s.trash.next(testTime.Add(time.Hour))
+		require.True(t, waiting)
+		require.Equal(t, id, item.name().ID)
+	}
+	require.Empty(t, s.trash.mu.items)
+	require.Zero(t, s.trash.mu.taken)
+}
+
+// A disk that hangs does not keep the trash of the others from being listed.
+func TestTrashOfADiskThatHangsIsLeftOut(t *testing.T) {
+	l := startLossy(t)
+	stuck, healthy := l.on("/b")[0], l.on("/a")[0]
+	for _, n := range []int{stuck, healthy} {
+		require.NoError(t, l.Delete(testID(n), 1))
+	}
+	done := make(chan struct{})
+	release := l.hang(simdisk.OpReadDir, func() {
+		go func() {
+			defer close(done)
+			_, _ = l.Store.volumes.list[1].fs.ReadDir("/b/trash")
+		}()
+	})
+	require.Len(t, inTrash(l.Store, healthy), 1)
+	l.options.Clock.(*fakeclock.Clock).Advance(health.StallAfter)
+	list := l.Trash(chunk.ID{}, 0, 100)
+	require.Len(t, list, 1)
+	require.Equal(t, testID(healthy), list[0].ID)
+	release()
+	<-done
+	require.Len(t, l.Trash(chunk.ID{}, 0, 100), 2)
 }
 
 // The power, or the process, may fail at every step.

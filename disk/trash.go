@@ -25,6 +25,7 @@ type trash struct {
 	mu struct {
 		sync.Mutex
 		items  []trashItem // by number: in the order in which they are due, but for one that was put back
+		taken  int         // of items: they have only their number, and the first has not been taken
 		number uint64      // the highest so far
 	}
 }
@@ -37,6 +38,9 @@ type trashItem struct {
 	due    time.Time
 	number uint64
 }
+
+// taken tells whether somebody has the item: its place in the list is left empty.
+func (item *trashItem) taken() bool { return item.volume == nil }
 
 // name is what the replica was.
 func (item *trashItem) name() chunkfile.Name {
@@ -187,9 +191,22 @@ func (t *trash) next(now time.Time) (item trashItem, wait time.Duration, waiting
 	if wait = item.due.Sub(now); wait > 0 {
 		return item, wait, true
 	}
-	t.mu.items[0] = trashItem{}
-	t.mu.items = t.mu.items[1:]
+	t.removeLocked(0)
 	return item, 0, true
+}
+
+// removeLocked takes an item out of the list. Those behind it are moved only when half of the places are empty.
+func (t *trash) removeLocked(at int) {
+	t.mu.items[at] = trashItem{number: t.mu.items[at].number}
+	t.mu.taken++
+	for len(t.mu.items) > 0 && t.mu.items[0].taken() {
+		t.mu.items = t.mu.items[1:]
+		t.mu.taken--
+	}
+	if t.mu.taken > len(t.mu.items)/2 {
+		t.mu.items = slices.DeleteFunc(t.mu.items, func(item trashItem) bool { return item.taken() })
+		t.mu.taken = 0
+	}
 }
 
 // unlink discards what is due. What fails is tried again by the next start. A disk that hangs is not waited for any
