@@ -28,7 +28,7 @@ func newAdminTrash(program *app) *cobra.Command {
 			Short: "show the deleted replicas that datanodes still have",
 			Long: `Show the deleted replicas that datanodes still have, in the order in which their room becomes free:
 node, disk, chunk, generation, bytes, when it was deleted, and until when it can be restored (datanode.trash_delay).
-` + trashArguments + `
+` + trashArguments + ` A disk that does not answer is left out.
 
 A small replica is a record of a pack segment: it may go before its time, when its segment is compacted.`,
 			Example: "  ww admin trash list\n" +
@@ -47,20 +47,26 @@ So this is for a file that was deleted by mistake and is in the namenode's metad
 log: restore these first, or within that time. To have more time, restart the datanodes with a longer
 datanode.trash_delay: it holds for what is in the trash already.
 
+A replica that was still open when it was deleted comes back as after a restart of its datanode: cut to what of it was
+synced, and closed for writing until the namenode recovers its chunk. If nothing was ever synced it stays deleted; if
+synced bytes are lost it goes to quarantine. A copy that was never whole (unfinished) does not come back.
+
 Where a datanode has a replica of the chunk, nothing changes. Bytes are compared with their checksums when they are
 read; ww admin scrub does it at once.`,
 			Example: "  ww admin trash restore --all\n" +
 				"  ww admin trash restore n1 01a20a39-168a-7eb1-bb93-01f0dca57103",
 		}, 1, (*adminTrash).restore),
 		trashVerb(program, &cobra.Command{
-			Use:   "empty [flags] NODE|--all [CHUNK]",
+			Use:   "empty [flags] NODE|--all CHUNK|--yes",
 			Short: "free the room of deleted replicas now",
 			Long: `Free the room of deleted replicas now, before datanode.trash_delay is over. They cannot be
-restored any more. ` + trashArguments + `
+restored any more: for a file that was deleted by mistake this is the last chance. So without CHUNK, --yes has to say
+that all of them shall go; look at ww admin trash list first. ` + trashArguments + `
 
 The room of a small replica, a record of a pack segment, is free when at least half of its segment is: the datanode
 compacts it then.`,
-			Example: "  ww admin trash empty n1",
+			Example: "  ww admin trash empty --yes n1\n" +
+				"  ww admin trash empty --all 01a20a39-168a-7eb1-bb93-01f0dca57103",
 		}, 1, (*adminTrash).empty))
 }
 
@@ -84,12 +90,23 @@ type adminTrash struct {
 func trashVerb(program *app, cmd *cobra.Command, least int,
 	work func(*adminTrash, context.Context, client.NodeStatus) error) *cobra.Command {
 	all := cmd.Flags().Bool("all", false, "of every datanode")
+	everything := true // may be meant
+	if cmd.Name() == "empty" {
+		cmd.Flags().BoolVar(&everything, "yes", false, "without CHUNK: yes, all that there is")
+	}
 	cmd.ValidArgsFunction = program.completeNode
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		most := 2
 		if *all {
-			return arguments(0, 1)(cmd, args)
+			least, most = 0, 1
 		}
-		return arguments(least, 2)(cmd, args)
+		if err := arguments(least, most)(cmd, args); err != nil {
+			return err
+		}
+		if len(args) < most && !everything {
+			return usageOf(cmd, "nothing of what this frees can be restored: name a CHUNK, or say --yes to all")
+		}
+		return nil
 	}
 	cmd.RunE = program.asking(func(ctx context.Context, woods *client.Client, out *printer, args []string) (err error) {
 		trash := &adminTrash{program: program, verb: verbName(cmd), out: out, woods: woods}

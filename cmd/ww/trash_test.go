@@ -47,14 +47,20 @@ func TestAdminTrash(t *testing.T) {
 	}
 
 	deleted(chunkBytes, 5)
-	require.Contains(t, system.must("admin", "trash", "empty", node), "2 replicas, ")
-	require.Contains(t, system.must("admin", "trash", "empty", "--all"), "4 replicas, ")
+	for _, args := range [][]string{{node}, {"--all"}} { // it asks first
+		require.Equal(t, exitUsage, system.run("", append([]string{"admin", "trash", "empty"}, args...)...).code)
+	}
+	left := objects(t, system.must("admin", "trash", "list", "--json"))
+	require.Len(t, left, 6)
+	require.Contains(t, system.must("admin", "trash", "empty", node, left[0]["chunk"].(string)), "1 replica, ")
+	require.Contains(t, system.must("admin", "trash", "empty", "--yes", node), "1 replica, ")
+	require.Contains(t, system.must("admin", "trash", "empty", "--all", "--yes"), "4 replicas, ")
 	require.Contains(t, system.must("admin", "trash", "restore", "--all"), "0 replicas, ")
 	for _, wrong := range [][]string{{"restore"}, {"empty"}, {"restore", "--all", node},
 		{"list", "--all", chunk, chunk}} {
 		require.Equal(t, exitUsage, system.run("", append([]string{"admin", "trash"}, wrong...)...).code, wrong)
 	}
-	require.Equal(t, exitNotFound, system.run("", "admin", "trash", "empty", "nobody").code)
+	require.Equal(t, exitNotFound, system.run("", "admin", "trash", "empty", "--yes", "nobody").code)
 }
 
 // What rm removes comes back, in its last version, as long as it is not removed for good.
