@@ -3,6 +3,7 @@ package daemon
 import (
 	"reflect"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -105,6 +106,7 @@ func changes(kind reflect.Type) (all []func(reflect.Value)) {
 			func(n int64) int64 { return n / 2 },
 			func(n int64) int64 { return n + 1<<20 },
 			func(n int64) int64 { return n + 1<<30 },
+			func(n int64) int64 { return n + int64(time.Hour) },
 		} {
 			all = append(all, func(v reflect.Value) { v.SetInt(step(v.Int())) })
 		}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -46,7 +47,6 @@ Exit code 0: begun, or with --wait all datanodes are even; 5: they are not, or t
 	flags.BoolVar(&stop, "stop", false, "end the balance that runs")
 	flags.BoolVar(&wait, "wait", false, "return when the balance has ended")
 	flags.DurationVar(&timeout, "timeout", 0, "how long to wait at most; 0: as long as it takes")
-	cmd.MarkFlagsMutuallyExclusive("dry-run", "status", "stop", "wait")
 	run := program.asking(func(ctx context.Context, woods *client.Client, out *printer, _ []string) error {
 		action := client.BalanceStart
 		switch {
@@ -81,7 +81,15 @@ Exit code 0: begun, or with --wait all datanodes are even; 5: they are not, or t
 		if wish.Bandwidth, err = copyBandwidth(bandwidth); err != nil {
 			return usageOf(cmd, "%v", err)
 		}
+		var asked []string
+		for _, flag := range []string{"dry-run", "status", "stop", "wait"} {
+			if cmd.Flags().Changed(flag) {
+				asked = append(asked, "--"+flag)
+			}
+		}
 		switch {
+		case len(asked) > 1:
+			return usageOf(cmd, "%s exclude each other", strings.Join(asked, " and "))
 		case wish.Bandwidth == 0:
 			return usageOf(cmd, "--bandwidth: a balance needs a bound")
 		case !(wish.Threshold >= limits.BalanceThresholdMin && wish.Threshold <= limits.BalanceThresholdMax):
