@@ -26,8 +26,8 @@ type uneven struct {
 	spread   map[chunk.ID]int // racks of each chunk at the beginning
 	dying    bool
 	other    map[string]int64 // bytes of something else on the disk of a node
-	// fails says that a node cannot copy.
-	fails map[string]bool
+	fails    map[string]bool  // nodes that cannot copy
+	suspect  map[string]bool  // nodes whose disks have errors
 }
 
 type ordered struct {
@@ -64,7 +64,11 @@ func (f *uneven) volumes(id string) []datanode.VolumeState {
 	for _, r := range f.disks[id] {
 		free -= r.Length
 	}
-	return []datanode.VolumeState{{ID: "v", Healthy: true, CapacityBytes: f.capacity[id], FreeBytes: free}}
+	state := datanode.VolumeState{ID: "v", Healthy: true, CapacityBytes: f.capacity[id], FreeBytes: free}
+	if f.suspect[id] {
+		state.Health = datanode.VolumeSuspect
+	}
+	return []datanode.VolumeState{state}
 }
 
 func (f *uneven) join(id string) {
@@ -302,6 +306,23 @@ func TestABalanceEndsWhenNothingCanMove(t *testing.T) {
 	require.True(t, g.settle().Even == false && len(g.disks["a"]) < 60, "a and b are even, c and d cannot be")
 	require.Contains(t, g.balance(BalanceGet, 0, 0).Ended, "have no place on an emptier datanode")
 	require.Len(t, g.disks["c"], 60)
+}
+
+// A replica on a good disk does not go for one on a disk that has errors.
+func TestABalanceMovesNothingToSuspectDisks(t *testing.T) {
+	f := newUneven(t, 1, "rrrr", 100, 100, 100, 100)
+	f.fill("/f", 60, inTurn("abc", 3))
+	f.suspect = map[string]bool{"d": true}
+	f.elapse(time.Second)
+	f.balance(BalanceStart, 5, 1<<20)
+	ended := f.settle()
+	require.Equal(t, "nothing more can move; none were made to d:1 (its disks are suspect)", ended.Ended)
+	require.Empty(t, f.ordered)
+
+	f.suspect["d"] = false
+	f.elapse(time.Second)
+	f.balance(BalanceStart, 5, 1<<20)
+	require.True(t, f.settle().Even)
 }
 
 // A replica goes from where the move began, also if another disk has less room left.

@@ -359,7 +359,8 @@ type planner struct {
 type fill struct {
 	node            *node
 	bytes, capacity int64
-	avoided         bool // copies to it fail
+	avoided         bool   // copies to it fail, or had better not be made
+	doubts          string // why they had better not; "" if nothing speaks against them
 }
 
 func (f *fill) percent() float64 { return f.with(0) }
@@ -375,10 +376,8 @@ func (b *Balancer) plan(threshold float64) *planner {
 		if !n.trusted() || !n.serves() || n.bytesMax() == 0 {
 			continue
 		}
-		f := &fill{node: n, bytes: b.stored[n.index], capacity: n.bytesMax()}
-		if b.running() {
-			f.avoided = b.run.mover(n.index).failures >= moveFailuresMax
-		}
+		f := &fill{node: n, bytes: b.stored[n.index], capacity: n.bytesMax(), doubts: b.doubts(n)}
+		f.avoided = f.doubts != "" || b.running() && b.run.mover(n.index).failures >= moveFailuresMax
 		made.fills[n.index] = f
 		made.nodes = append(made.nodes, f)
 		bytes, capacity = bytes+f.bytes, capacity+f.capacity
@@ -398,6 +397,17 @@ func (b *Balancer) plan(threshold float64) *planner {
 		return cmp.Or(cmp.Compare(a.percent(), b.percent()), cmp.Compare(a.node.index, b.node.index))
 	})
 	return made
+}
+
+// doubts says why a node shall not get copies that nobody needs; "" if nothing speaks against it.
+func (b *Balancer) doubts(n *node) string {
+	switch {
+	case n.suspect():
+		return "its disks are suspect"
+	case b.room.Slowness.of(n.index):
+		return "it is slow"
+	}
+	return ""
 }
 
 func (p *planner) over(f *fill) bool  { return f.percent() > p.mean+p.threshold }
@@ -515,18 +525,24 @@ func (p *planner) apply(m *move) {
 	p.fills[m.target].bytes += m.bytes
 }
 
-// failing names the nodes that could not be copied to, after a text.
-func (p *planner) failing(run *balance) string {
-	var names []string
+// failing names the nodes that could not be copied to, or had better not be, after a text.
+func (p *planner) failing(run *balance) (text string) {
+	var names, doubtful []string
 	for _, f := range p.nodes {
+		if f.doubts != "" && f.percent() < p.mean {
+			doubtful = append(doubtful, fmt.Sprintf("%s (%s)", f.node.called(), f.doubts))
+		}
 		if run.mover(f.node.index).failures > 0 {
 			names = append(names, fmt.Sprintf("%s (%d in a row)", f.node.called(), run.mover(f.node.index).failures))
 		}
 	}
-	if len(names) == 0 {
-		return ""
+	if len(names) > 0 {
+		text = "; copies failed to " + joinSome(names)
 	}
-	return "; copies failed to " + joinSome(names)
+	if len(doubtful) > 0 {
+		text += "; none were made to " + joinSome(doubtful)
+	}
+	return text
 }
 
 // left is how many bytes have to move at least until every node is within the threshold.
