@@ -46,7 +46,7 @@ func Copies(ctx context.Context, directory string, sources []string, streams int
 		defer connection.Close()
 		group.Go(func() error {
 			for i := stream; i < len(sources); i += streams {
-				if err := sendFile(connection.(*net.TCPConn), sources[i], sizes[i]); err != nil {
+				if err := feedFile(connection.(*net.TCPConn), sources[i], sizes[i]); err != nil {
 					return err
 				}
 			}
@@ -62,7 +62,8 @@ func Copies(ctx context.Context, directory string, sources []string, streams int
 			streams)}, nil
 }
 
-func sendFile(connection *net.TCPConn, path string, size int64) error {
+// feedFile sends the first bytes of a file, without copying them.
+func feedFile(connection *net.TCPConn, path string, size int64) error {
 	file, err := os.Open(path)
 	if err != nil {
 		return err
