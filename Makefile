@@ -53,7 +53,7 @@ demo: build ## a small cluster stores, fetches, appends and deletes real files (
 	@bin/ww demo
 
 test: ## all unit tests, and end-to-end tests with real processes
-	$(GO) test -timeout 15m ./...
+	$(GO) test -timeout 15m ./test/e2e ./... # the longest, which mostly waits, begins first
 
 race: ## unit tests under the race detector, and the end-to-end tests on a racy-checked ww
 	CGO_ENABLED=1 E2E_RACE=1 $(GO) test -race -short -timeout 20m $(RACE)

@@ -179,6 +179,7 @@ func TestWrongAddress(t *testing.T) {
 
 // TestTooFewNodes kills datanodes until fewer live than a file wants copies.
 func TestTooFewNodes(t *testing.T) {
+	t.Parallel()
 	skipUnderRace(t)
 	system := start(t, cluster.Options{Datanodes: 2, Replication: 2})
 	source := localFile(t, bytesOf(1, 1000))

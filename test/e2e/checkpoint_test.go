@@ -56,6 +56,7 @@ func damage(t *testing.T, file string) {
 // newest checkpoint. With both damaged and the log cut nothing is served: a clear
 // error is, and no empty namespace.
 func TestCheckpointsAndSIGKILL(t *testing.T) {
+	t.Parallel()
 	system := start(t, cluster.Options{})
 	ctx := patient(t, 3*time.Minute)
 	cl := system.Client()

@@ -112,6 +112,7 @@ func (d *diskCluster) requireRepaired(without string) {
 // TestDiskDies takes one of two disks from a running datanode, in each way that a disk goes, while files are written:
 // what was on it is copied at once, nobody sees an error, and the datanode starts again without it.
 func TestDiskDies(t *testing.T) {
+	t.Parallel()
 	for name, fault := range map[string]struct {
 		strike func(*loopdisk.Disk)
 		words  string
@@ -173,6 +174,7 @@ func TestDiskDies(t *testing.T) {
 // TestOnlyDiskDies: a datanode whose only disk dies says so, stops with an error that names it, and does not take the
 // directory below for a new disk.
 func TestOnlyDiskDies(t *testing.T) {
+	t.Parallel()
 	skipUnderRace(t)
 	d := startDisks(t, 1)
 	bad := d.loops[0]

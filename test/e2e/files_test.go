@@ -27,6 +27,7 @@ const (
 // TestFiles stores, reads, appends to and deletes files through the command
 // line, and compares every byte.
 func TestFiles(t *testing.T) {
+	t.Parallel()
 	system := start(t, cluster.Options{})
 	t.Run("sizes around a chunk", func(t *testing.T) {
 		for _, chunk := range []int{block, packet, 1 << 20} {
@@ -255,6 +256,7 @@ func replicaFiles(t *testing.T, system *cluster.Cluster, id string) []string {
 // TestOrderlyRestart ends every daemon with SIGTERM and starts it again: for a
 // reader nothing has changed.
 func TestOrderlyRestart(t *testing.T) {
+	t.Parallel()
 	system := start(t, cluster.Options{})
 	ctx := patient(t, 3*time.Minute)
 	want := map[string][]byte{}

@@ -93,6 +93,7 @@ func TestSmallFileNeedsLittleRoom(t *testing.T) {
 // TestDiskFillsDuringWrite: a writer goes on with another node when the disk of one is full, and is told of the nodes
 // and disks when no other has room.
 func TestDiskFillsDuringWrite(t *testing.T) {
+	t.Parallel()
 	system := smallCluster(t, 4, 8<<20, 0, 1, 2, 3)
 	ctx := patient(t, 2*time.Minute)
 	writer, err := system.Client().Create(ctx, "/file", client.CreateOptions{Replication: 3})

@@ -176,6 +176,7 @@ func TestAHungDatanodeDelaysRecords(t *testing.T) {
 // TestAHungDiskHoldsNobodyUp: the datanode lives, and says so, but nothing that it writes comes to an end. It is found
 // by its times, which are compared with those of the others.
 func TestAHungDiskHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
 	d := startDisks(t, 1)
 	h := &hungCluster{t: t, Cluster: d.Cluster, ctx: patient(t, 5*time.Minute)}
 	user := h.dial()

@@ -23,6 +23,7 @@ import (
 // The first rounds kill each kind of daemon once; later ones take what the seed
 // says. `make kill` runs 50.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	rounds := setting(t, "E2E_ROUNDS", 4)
 	seed := setting(t, "E2E_SEED", uint64(time.Now().UnixNano()))
 	t.Logf("repeat with E2E_ROUNDS=%d E2E_SEED=%d", rounds, seed)

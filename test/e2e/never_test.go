@@ -16,6 +16,7 @@ import (
 // TestNothingIsDeletedForWrongMetadata runs a namenode on an older copy of the log, and on an empty one, against
 // datanodes that are full of chunks, with nearly no grace. No file goes, and with the right log all can be read.
 func TestNothingIsDeletedForWrongMetadata(t *testing.T) {
+	t.Parallel()
 	system := start(t, cluster.Options{Settings: map[string]any{"namenode.unknown_replica_grace": "200ms"}})
 	log, content := system.Path("logserver"), bytesOf(9, 3_500_000)
 	stop := func() {

@@ -24,6 +24,7 @@ import (
 // acknowledged record is there, whole, once for a reader, and in the order of
 // its writer. E2E_RECORDS=100000 makes it long.
 func TestRecordsSurviveKills(t *testing.T) {
+	t.Parallel()
 	const writers = 16
 	total := setting(t, "E2E_RECORDS", 4000)
 	seed := setting(t, "E2E_SEED", uint64(time.Now().UnixNano()))

@@ -25,6 +25,7 @@ import (
 // segments. No reader ever gets a wrong byte, and after one scrub of each datanode everything is as it was. E2E_FLIPS
 // is the number of places.
 func TestBitRot(t *testing.T) {
+	t.Parallel()
 	seed := setting(t, "E2E_SEED", uint64(time.Now().UnixNano()))
 	places := int(setting(t, "E2E_FLIPS", 20))
 	t.Logf("repeat with E2E_FLIPS=%d E2E_SEED=%d", places, seed)
