@@ -27,7 +27,9 @@ type uneven struct {
 	dying    bool
 	other    map[string]int64 // bytes of something else on the disk of a node
 	fails    map[string]bool  // nodes that cannot copy
-	suspect  map[string]bool  // nodes whose disks have errors
+	hangs    map[string]bool  // nodes that do not answer an order to copy
+	ofChunk  map[chunk.ID][]ordered
+	suspect  map[string]bool // nodes whose disks have errors
 }
 
 type ordered struct {
@@ -45,7 +47,7 @@ func newUneven(t testing.TB, seed int64, racks string, capacities ...int64) *une
 		DeleteGrace: 20 * time.Second, RepairGrace: 5 * time.Second, CopyTimeout: 20 * time.Second}),
 		random: rand.New(rand.NewSource(seed)), capacity: make(map[string]int64), up: make(map[string]bool),
 		disks: make(map[string]map[chunk.ID]chunk.Replica), fails: make(map[string]bool),
-		spread: make(map[chunk.ID]int)}
+		ofChunk: make(map[chunk.ID][]ordered), spread: make(map[chunk.ID]int)}
 	f.own(&Format{ClusterID: "cluster-1"})
 	f.own(&BecomeActive{Epoch: 1})
 	for i, chunks := range capacities {
@@ -127,6 +129,10 @@ func (f *uneven) obey(messages []step.Message) {
 		switch order := m.Body.(type) {
 		case *datanode.CopyReplica:
 			f.ordered = append(f.ordered, ordered{f.mono, id, order.Sources[0].NodeID, order.Length})
+			f.ofChunk[order.Chunk] = append(f.ofChunk[order.Chunk], f.ordered[len(f.ordered)-1])
+			if f.hangs[id] {
+				continue
+			}
 			result := datanode.CopyResult{Chunk: order.Chunk, Generation: order.Generation}
 			if f.fails[id] || !f.up[order.Sources[0].NodeID] {
 				result.Error = "no"
@@ -384,4 +390,49 @@ func TestABalanceEndsWhileNodesDie(t *testing.T) {
 			require.Zero(t, read[ClusterStatusResult](f.harness, &ClusterStatus{}).UnderReplicated)
 		})
 	}
+}
+
+// A chunk that moves to a node that hangs has one replica left: it is copied elsewhere at once. What the node says
+// later does no harm.
+func TestTheLastReplicaDoesNotWaitForAMove(t *testing.T) {
+	f := newUneven(t, 1, "rrrrr", 4, 4, 4, 4, 4)
+	f.fill("/f", 2, inTurn("abc", 3))
+	f.suspect = map[string]bool{"e": true} // nothing moves to it
+	f.hangs = map[string]bool{"d": true}
+	f.elapse(time.Second)
+	f.balance(BalanceStart, 1, 1<<20)
+	f.elapse(time.Second)
+	moves := f.balance(BalanceGet, 0, 0).Moves
+	require.NotEmpty(t, moves)
+	for _, id := range []string{"b", "c"} {
+		f.up[id] = false
+		f.own(&NodeGone{NodeID: id, Session: f.sessions[id]})
+	}
+	f.dying = true
+	f.elapse(f.s.config.DeadAfter + time.Second)
+	for _, m := range moves {
+		orders := f.ofChunk[m.Chunk]
+		require.Len(t, orders, 2, "%s has one replica, on a", m.Chunk)
+		require.Equal(t, "d", orders[0].target)
+		require.Equal(t, "e", orders[1].target)
+	}
+
+	late := moves[0].Chunk
+	f.disks["d"][late] = f.disks["a"][late]
+	f.obey(f.stored("d", f.disks["d"][late]).Messages)
+	for _, m := range moves[1:] {
+		f.own(&CopyResult{NodeID: "d", Session: f.sessions["d"],
+			CopyResult: datanode.CopyResult{Chunk: m.Chunk, Generation: f.disks["a"][m.Chunk].Generation, Error: "no"}})
+	}
+	f.hangs = nil
+	f.join("b")
+	f.join("c")
+	f.elapse(5 * time.Minute)
+	require.Zero(t, read[ClusterStatusResult](f.harness, &ClusterStatus{}).UnderReplicated)
+	total := 0
+	for _, id := range f.nodes {
+		total += len(f.disks[id])
+	}
+	require.Equal(t, 6, total)
+	f.same()
 }

@@ -149,6 +149,15 @@ func (b *Balancer) failed(slot namespace.ChunkSlot, target datanode.Index) {
 	}
 }
 
+// giveWay ends the move of a chunk with one replica left: its copy may hang, and another node has to make one. Should
+// it arrive after all, the chunk has one more.
+func (b *Balancer) giveWay(slot namespace.ChunkSlot) {
+	if target, yes := b.moving(slot); yes {
+		b.drop(slot, false)
+		b.room.repair.avoid(slot, target)
+	}
+}
+
 // unsealed ends the move of a chunk that is written to, or removed.
 func (b *Balancer) unsealed(slot namespace.ChunkSlot) {
 	if b.running() && b.run.moves[slot] != nil {

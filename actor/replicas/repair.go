@@ -165,7 +165,7 @@ func (r *repair) located(slot namespace.ChunkSlot, node datanode.Index) {
 type copyRetry struct {
 	failures  int
 	notBefore time.Duration
-	target    datanode.Index // that of the last failure: another one comes first
+	target    datanode.Index // that of the last failure, or of one that may hang: another one comes first
 }
 
 // failed ends a copy that its target could not make: the place is free for another chunk at once, and this one is
@@ -185,6 +185,14 @@ func (r *repair) failed(slot namespace.ChunkSlot, target datanode.Index) {
 	}
 	wait := min(copyRetryFirst<<min(retry.failures, copyRetryDoublings), r.room.config.CopyTimeout)
 	r.retries[slot] = copyRetry{failures: retry.failures + 1, notBefore: r.room.step.Mono + wait, target: target}
+}
+
+// avoid has a chunk copied to other nodes first.
+func (r *repair) avoid(slot namespace.ChunkSlot, target datanode.Index) {
+	if retry, known := r.retries[slot]; known || len(r.retries) < copyRetriesMax {
+		retry.target = target
+		r.retries[slot] = retry
+	}
 }
 
 // unsealed forgets what a sealed chunk needed.
@@ -264,7 +272,7 @@ func (r *repair) orderCopies(from uint64, most budget) (ordered int, next uint64
 		if key >= most.before || !r.free() || !r.pace.ready(r.room.step.Mono) || ordered >= most.ordered {
 			return false
 		}
-		if r.copying(slot) {
+		if r.busy(slot) {
 			return true
 		}
 		if examined++; examined > most.examined || r.room.step.Work-began > repairWorkMost {
@@ -359,9 +367,17 @@ func (r *repair) hurry(slot namespace.ChunkSlot) {
 	if c := r.copies[slot]; c != nil && !r.room.Nodes.at(c.target).live() {
 		r.endCopy(slot) // it hangs, perhaps: another one can take it
 	}
-	if !r.copying(slot) && r.free() {
+	if !r.busy(slot) && r.free() {
 		r.maybeCopy(slot)
 	}
+}
+
+// busy reports whether a copy of a chunk is under way that is worth to wait for.
+func (r *repair) busy(slot namespace.ChunkSlot) bool {
+	if r.room.locations.level(slot) == levelLast {
+		r.room.Balancer.giveWay(slot)
+	}
+	return r.copying(slot)
 }
 
 // surplusChunks lists chunks with too many replicas of which no copy is under way, at most so many, and goes on behind
