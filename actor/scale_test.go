@@ -123,6 +123,7 @@ type fleet struct {
 type fleetNode struct {
 	id       string
 	session  uint64
+	volumes  []datanode.VolumeState
 	replicas []uint32 // chunks, by number
 	lost     bool
 	waits    bool          // a command is in the mailbox
@@ -154,7 +155,7 @@ func newFleet(t *testing.T, nodes, chunks int, timed bool) *fleet {
 		nodes: make([]fleetNode, nodes), byID: make(map[string]*fleetNode), steps: make(map[string]*stepTimes)}
 	for i := range f.nodes {
 		n := &f.nodes[i]
-		n.id = fmt.Sprintf("node-%04d", i)
+		n.id, n.volumes = fmt.Sprintf("node-%04d", i), volumes()
 		n.replicas = make([]uint32, 0, 3*chunks/nodes*11/10)
 		f.byID[n.id] = n
 	}
@@ -301,7 +302,7 @@ func (f *fleet) mail() {
 		switch {
 		case n.beat <= f.mono:
 			m.kind, m.due = "Heartbeat", n.beat
-			m.request = &Heartbeat{NodeID: n.id, Session: n.session, Volumes: volumes()}
+			m.request = &Heartbeat{NodeID: n.id, Session: n.session, Volumes: n.volumes}
 			n.beat += scaleBeat
 		case n.running || n.wants:
 			m.kind, m.request = "ReportPage", n.nextPage()
@@ -387,7 +388,7 @@ func (f *fleet) registerAll() {
 		f.session++
 		n.session, n.running, n.wants, n.lost = f.session, false, false, false
 		f.own("RegisterNode", &RegisterNode{Session: n.session, NodeID: n.id, Address: n.id + ":7720",
-			Volumes: volumes(), DurableTxid: f.s.Txid()})
+			Volumes: n.volumes, DurableTxid: f.s.Txid()})
 		n.beat = f.mono
 	}
 }

@@ -211,6 +211,7 @@ func (b *Balancer) tick() {
 		return
 	}
 	p := b.plan(b.run.wish.Threshold)
+	defer func() { b.room.step.Work += p.work }()
 	switch {
 	case len(p.fills) < 2 && len(b.run.moves) == 0:
 		b.end("fewer than two datanodes are live, in service and have reported in full")
@@ -235,6 +236,7 @@ func (b *Balancer) paused() string {
 // follow ends the moves that are over.
 func (b *Balancer) follow() {
 	now := b.room.step.Mono
+	b.room.step.Work += len(b.run.moves)
 	for _, slot := range slices.Sorted(maps.Keys(b.run.moves)) {
 		m := b.run.moves[slot]
 		late := now-m.began >= b.room.config.CopyTimeout
@@ -264,18 +266,18 @@ func (b *Balancer) arrive(m *move) {
 // at and nothing was, or will be, moved.
 func (b *Balancer) scan(plan *planner) {
 	run, now := b.run, b.room.step.Mono
-	free := func(node datanode.Index) bool { return run.free(node, now) }
-	if !plan.mayMove(func(datanode.Index) bool { return true }) {
+	plan.admit(func(node datanode.Index) bool { return run.free(node, now) })
+	if !plan.all.possible() {
 		if len(run.moves) == 0 {
 			b.end("nothing more can move" + plan.failing(run))
 		}
 		return
 	}
-	if !plan.mayMove(free) { // else the chunks would be looked at in vain
-		run.lap.hindered = true
-		return
-	}
-	for work, turned := movesWorkPerTick, false; work > 0 && len(run.moves) < movesMax; {
+	for turned := false; plan.work < movesWorkPerTick && len(run.moves) < movesMax; {
+		if !plan.free.possible() { // else the chunks would be looked at in vain
+			run.lap.hindered = true
+			return
+		}
 		if run.next == 0 || run.next >= b.room.files.Limit() {
 			if turned || !b.turn(plan) {
 				return
@@ -284,8 +286,7 @@ func (b *Balancer) scan(plan *planner) {
 		}
 		slot := run.next
 		run.next++
-		chosen, found := plan.choose(slot, free)
-		work -= 1 + plan.tried
+		chosen, found := plan.choose(slot)
 		switch {
 		case found == moveLater:
 			run.lap.hindered = true
@@ -295,10 +296,6 @@ func (b *Balancer) scan(plan *planner) {
 		default:
 			b.begin(slot, chosen)
 			plan.apply(chosen)
-			if !plan.mayMove(free) {
-				run.lap.hindered = true
-				return
-			}
 		}
 	}
 }
@@ -361,7 +358,30 @@ type planner struct {
 	threshold, mean float64
 	fills           map[datanode.Index]*fill // of nodes that are live, serve and have reported
 	nodes           []*fill                  // the emptiest first, as it was at the beginning
-	tried           int                      // targets, by the last choose
+	outside         int                      // nodes that are not within the threshold
+	work            int                      // chunks, nodes and moves that were looked at
+
+	// Of the moves that begin now, after admit:
+	mayBegin  func(datanode.Index) bool
+	all, free prospects // of all nodes, and of those that may take part in another move now
+	targets   []*fill   // in the order of nodes, those of free that may get a chunk
+}
+
+// prospects count nodes that may give chunks, and that may get some.
+type prospects struct {
+	above, over  int // fuller than the mean; those of them outside of the threshold
+	below, under int // emptier, and not avoided
+}
+
+// possible reports whether there are two nodes that are of use to each other.
+func (p *prospects) possible() bool { return p.over > 0 && p.below > 0 || p.above > 0 && p.under > 0 }
+
+// targets counts the nodes that may get a chunk of one that is fuller than the mean.
+func (p *prospects) targets(over bool) int {
+	if over {
+		return p.below
+	}
+	return p.under
 }
 
 // fill is how full a node is.
@@ -370,6 +390,7 @@ type fill struct {
 	bytes, capacity int64
 	avoided         bool   // copies to it fail, or had better not be made
 	doubts          string // why they had better not; "" if nothing speaks against them
+	free            bool   // it may take part in another move now
 }
 
 func (f *fill) percent() float64 { return f.with(0) }
@@ -401,11 +422,45 @@ func (b *Balancer) plan(threshold float64) *planner {
 				f.bytes += m.bytes
 			}
 		}
+		made.work += len(b.run.moves)
 	}
 	slices.SortFunc(made.nodes, func(a, b *fill) int {
 		return cmp.Or(cmp.Compare(a.percent(), b.percent()), cmp.Compare(a.node.index, b.node.index))
 	})
+	for _, f := range made.nodes {
+		made.outside += int(count(made.over(f) || made.under(f)))
+	}
+	made.work += planNodeWork * len(b.room.Nodes.all())
 	return made
+}
+
+// admit says which nodes may take part in moves that begin now.
+func (p *planner) admit(mayBegin func(datanode.Index) bool) {
+	p.mayBegin, p.outside = mayBegin, 0
+	for _, f := range p.nodes {
+		f.free = mayBegin(f.node.index)
+		p.count(f, 1)
+		if p.takes(f) {
+			p.targets = append(p.targets, f)
+		}
+	}
+}
+
+// takes reports whether a node may get a chunk now.
+func (p *planner) takes(f *fill) bool { return f.free && !f.avoided && f.percent() < p.mean }
+
+// count counts a node as it is now, or no longer.
+func (p *planner) count(f *fill, sign int) {
+	p.outside += sign * int(count(p.over(f) || p.under(f)))
+	for _, of := range []*prospects{&p.all, &p.free} {
+		switch {
+		case of == &p.free && !f.free:
+		case f.percent() > p.mean:
+			of.above, of.over = of.above+sign, of.over+sign*int(count(p.over(f)))
+		case f.percent() < p.mean && !f.avoided:
+			of.below, of.under = of.below+sign, of.under+sign*int(count(p.under(f)))
+		}
+	}
 }
 
 // doubts says why a node shall not get copies that nobody needs; "" if nothing speaks against it.
@@ -423,27 +478,7 @@ func (p *planner) over(f *fill) bool  { return f.percent() > p.mean+p.threshold 
 func (p *planner) under(f *fill) bool { return f.percent() < p.mean-p.threshold }
 
 // even reports whether every node is within the threshold of the mean.
-func (p *planner) even() bool {
-	return !slices.ContainsFunc(p.nodes, func(f *fill) bool { return p.over(f) || p.under(f) })
-}
-
-// pair reports whether a move between two nodes serves the balance: one of them is outside of the threshold.
-func (p *planner) pair(source, target *fill) bool {
-	return source.percent() > p.mean && target.percent() < p.mean && (p.over(source) || p.under(target)) &&
-		!target.avoided
-}
-
-// mayMove reports whether there are two nodes that are free, and of use to each other.
-func (p *planner) mayMove(free func(datanode.Index) bool) bool {
-	var above, over, below, under bool
-	for _, f := range p.nodes {
-		if free(f.node.index) {
-			above, over = above || f.percent() > p.mean, over || p.over(f)
-			below, under = below || f.percent() < p.mean && !f.avoided, under || p.under(f) && !f.avoided
-		}
-	}
-	return over && below || above && under
-}
+func (p *planner) even() bool { return p.outside == 0 }
 
 // What choose finds when there is no move: moveLater: the limits of nodes are in the way; moveNone: the chunk is on no
 // node that is too full. Else it is one of the reasons above.
@@ -452,9 +487,10 @@ const (
 	moveNone  = -2
 )
 
-// choose finds a move of a chunk, or why there is none.
-func (p *planner) choose(slot namespace.ChunkSlot, free func(datanode.Index) bool) (chosen *move, found int) {
-	p.tried = 0
+// choose finds a move of a chunk that can begin now, or why there is none. A move serves the balance if one of its
+// nodes is outside of the threshold.
+func (p *planner) choose(slot namespace.ChunkSlot) (chosen *move, found int) {
+	p.work++
 	record := p.room.files.Chunk(slot)
 	if record.ID().IsZero() || record.Open() || record.Length() == 0 || p.room.repair.copying(slot) {
 		return nil, moveNone
@@ -463,24 +499,32 @@ func (p *planner) choose(slot namespace.ChunkSlot, free func(datanode.Index) boo
 	found = moveNone
 	for _, holder := range holders {
 		source := p.fills[holder]
+		p.work++
 		if source == nil || source.percent() <= p.mean {
 			continue
 		}
-		for _, target := range p.nodes {
-			if !p.pair(source, target) {
-				continue
-			}
-			p.tried++
+		over := p.over(source)
+		all, now := p.all.targets(over), p.free.targets(over)
+		switch {
+		case all == 0:
+			continue
+		case !p.sure(slot):
+			return nil, whyUnsure
+		case !source.free || now < all: // perhaps others can take it
+			found = moveLater
+		}
+		if !source.free || now == 0 {
+			continue
+		}
+		for _, target := range p.targets {
+			p.work++
 			switch {
-			case !p.sure(slot):
-				return nil, whyUnsure
+			case !over && !p.under(target):
 			case source.with(-bytes) < target.with(bytes):
 				found = worse(found, whyLarge)
 			case !target.node.takes(bytes) || p.room.holds(target.node.index, slot) ||
 				!p.spreadStays(holders, source.node, target.node):
 				found = worse(found, whyPlace)
-			case !free(holder) || !free(target.node.index):
-				found = moveLater
 			default:
 				return &move{source: holder, target: target.node.index, bytes: bytes}, 0
 			}
@@ -530,8 +574,18 @@ func (p *planner) spreadStays(holders []datanode.Index, source, target *node) bo
 
 // apply counts a move that was chosen.
 func (p *planner) apply(m *move) {
-	p.fills[m.source].bytes -= m.bytes
-	p.fills[m.target].bytes += m.bytes
+	p.work += moveWork
+	source, target := p.fills[m.source], p.fills[m.target]
+	p.count(source, -1)
+	p.count(target, -1)
+	source.bytes -= m.bytes
+	target.bytes += m.bytes
+	source.free, target.free = p.mayBegin(m.source), p.mayBegin(m.target)
+	p.count(source, 1)
+	p.count(target, 1)
+	if !p.takes(target) {
+		p.targets = slices.DeleteFunc(p.targets, func(f *fill) bool { return f == target })
+	}
 }
 
 // failing names the nodes that could not be copied to, or had better not be, after a text.

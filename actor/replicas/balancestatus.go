@@ -72,15 +72,15 @@ func (b *Balancer) Status() BalanceStatus {
 func (b *Balancer) Plan(wish BalanceWish) BalanceStatus {
 	out := b.describe(wish)
 	p := b.plan(wish.Threshold)
-	free := func(datanode.Index) bool { return true }
-	work, slot := planWorkMax, namespace.ChunkSlot(1)
-	for ; slot < b.room.files.Limit() && work > 0 && len(out.Moves) < movesToldMax && !p.even(); slot++ {
-		m, _ := p.choose(slot, free)
-		if work -= 1 + p.tried; m != nil {
+	p.admit(func(datanode.Index) bool { return true })
+	for slot := namespace.ChunkSlot(1); slot < b.room.files.Limit() && p.work < planWorkMax &&
+		len(out.Moves) < movesToldMax && p.free.possible(); slot++ {
+		if m, _ := p.choose(slot); m != nil {
 			p.apply(m)
 			out.Moves = append(out.Moves, b.tell(slot, m))
 		}
 	}
+	b.room.step.Work += p.work
 	out.More = !p.even()
 	return out
 }
@@ -96,6 +96,8 @@ func (b *Balancer) describe(wish BalanceWish) BalanceStatus {
 	for _, f := range p.nodes {
 		f.bytes = b.stored[f.node.index]
 	}
+	p.admit(func(datanode.Index) bool { return true })
+	b.room.step.Work += p.work
 	out := BalanceStatus{BalanceWish: wish, Even: p.even(), Mean: p.mean, LeftBytes: p.left()}
 	for _, f := range slices.Backward(p.nodes) {
 		out.Nodes = append(out.Nodes, NodeFill{NodeID: f.node.id, Name: f.node.called(), Address: f.node.address,

@@ -56,12 +56,15 @@ const (
 	waitsExplained = 64
 	copyNotesMax   = 64
 	// Of a balance: movesMax moves may be under way, movesPerNode to or from one node (it carries out two copies at
-	// once). movesWorkPerTick bounds the chunks and targets that it looks at in one Tick (≈ 0.1 µs each), planWorkMax
-	// those of a plan, movesToldMax the moves in one answer. After moveFailuresMax copies to a node that failed in a
-	// row, it is no target any more.
+	// once). movesWorkPerTick bounds the chunks and nodes that it looks at in one Tick (≈ 0.05 µs each), planWorkMax
+	// those of a plan, movesToldMax the moves in one answer; planNodeWork and moveWork say what it costs to note how
+	// full a node is, and to begin a move. After moveFailuresMax copies to a node that failed in a row, it is no target
+	// any more.
 	movesMax         = 4096
 	movesPerNode     = 16
-	movesWorkPerTick = 1 << 16
+	movesWorkPerTick = 1 << 17
+	planNodeWork     = 8
+	moveWork         = 32
 	planWorkMax      = 1 << 18
 	movesToldMax     = 1000
 	moveFailuresMax  = 5
