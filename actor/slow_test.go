@@ -217,6 +217,22 @@ func TestASlowNodeIsUsedWhenItHasTheOtherRack(t *testing.T) {
 	require.Positive(t, p.placed(50)["d"])
 }
 
+// Where all are slow, how full they are does not set some of them apart.
+func TestAmongSlowNodesThePolicyChooses(t *testing.T) {
+	p := newPaced(t, Config{DefaultReplication: 7, Placement: "round-robin"}, 8)
+	p.disk = func(node string) time.Duration {
+		if node >= "g" {
+			return time.Second
+		}
+		return time.Millisecond
+	}
+	p.free["g"] = 1 << 36 // a sixteenth, when h has half
+	p.work(20 * time.Second)
+	require.Equal(t, []string{"g", "h"}, p.slow())
+	created := ok[CreateResult](p.harness, 1, &Create{Path: "/f", ChunkCount: 1, ExcludeNodes: []string{"g", "h"}})
+	require.Equal(t, "g", created.Chunks[0].Replicas[6].NodeID)
+}
+
 // A namenode that becomes active, or a datanode that starts again, does not count what was before.
 func TestLatenessBeginsWithTheFirstHeartbeat(t *testing.T) {
 	p := newPaced(t, Config{}, 4)

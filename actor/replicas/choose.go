@@ -74,6 +74,9 @@ func (c *Chooser) withoutSlow(candidates []placement.Candidate, count int,
 			free, capacity = free+n.FreeBytes, capacity+n.CapacityBytes
 		}
 	}
+	if capacity == 0 { // all of them are slow
+		return candidates, nil
+	}
 	othersFree := float64(free) / float64(max(capacity, 1))
 	return setApart(candidates, count, present, func(n placement.Candidate) bool {
 		return c.room.Slowness.avoided(&n, othersFree)
