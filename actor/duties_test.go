@@ -3,6 +3,7 @@ package actor
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -213,17 +214,16 @@ func TestAnAbsentNodeInMaintenanceHidesNoRealLoss(t *testing.T) {
 		chunks  []LocatedChunk
 		present []string
 	}
-	begin := func(t *testing.T, absent ...string) *failover {
-		f := &failover{harness: newHarness(t, Config{DefaultChunkSize: 1 << 16})}
-		f.start(5)
+	// take has a namenode take over from another one; nodes are letters, some in maintenance, some present.
+	take := func(t *testing.T, copies uint32, nodes, excused, present string) *failover {
+		f := &failover{harness: newHarness(t, Config{DefaultChunkSize: 1 << 16, DefaultReplication: copies}),
+			present: strings.Split(present, "")}
+		f.start(len(nodes))
 		for i := range 8 {
 			f.chunks = append(f.chunks, f.write(1, fmt.Sprintf("/f%d", i), 1<<16, 100)...)
 		}
-		require.Nil(t, f.own(&SetDuty{NodeID: "c", Duty: datanode.DutyMaintenance, For: time.Hour}).Reply.Err)
-		for _, id := range []string{"a", "b", "d", "e"} {
-			if !slices.Contains(absent, id) {
-				f.present = append(f.present, id)
-			}
+		for _, id := range strings.Split(excused, "") {
+			require.Nil(t, f.own(&SetDuty{NodeID: id, Duty: datanode.DutyMaintenance, For: time.Hour}).Reply.Err)
 		}
 		f.restart(f.present...)
 		for _, id := range f.present {
@@ -238,6 +238,7 @@ func TestAnAbsentNodeInMaintenanceHidesNoRealLoss(t *testing.T) {
 		f.own(&SafeMode{Action: SafeModeLeave})
 		return f
 	}
+	begin := func(t *testing.T) *failover { return take(t, 3, "abcde", "c", "abde") }
 	// copied are the chunks that are copied while time goes by.
 	copied := func(f *failover, d time.Duration, alive ...string) map[chunk.ID]bool {
 		ids := make(map[chunk.ID]bool)
@@ -275,11 +276,56 @@ func TestAnAbsentNodeInMaintenanceHidesNoRealLoss(t *testing.T) {
 		}
 	})
 	t.Run("a node that does not come either", func(t *testing.T) {
-		f := begin(t, "d")
+		f := take(t, 3, "abcde", "c", "abe")
 		ids := copied(f, 2*time.Minute, f.present...)
 		for id := range on(f, "d") {
 			require.Contains(t, ids, id)
 		}
+	})
+	t.Run("a node that comes back without its replicas", func(t *testing.T) {
+		f := begin(t)
+		f.own(&NodeGone{NodeID: "d", Session: f.sessions["d"]})
+		require.Empty(t, copied(f, f.s.config.DeadAfter+time.Second, "a", "b", "e"), "its grace is not over")
+		f.register("d")
+		f.report("d")
+		ids := copied(f, time.Minute, f.present...)
+		for id := range on(f, "d") {
+			require.Contains(t, ids, id)
+		}
+	})
+	t.Run("a replica on a node that leaves", func(t *testing.T) {
+		f := begin(t)
+		require.Nil(t, f.own(&SetDuty{NodeID: "d", Duty: datanode.DutyDecommission}).Reply.Err)
+		for id := range copied(f, 10*time.Second, f.present...) {
+			require.Contains(t, on(f, "d"), id)
+		}
+		for id := range on(f, "d") {
+			f.own(&Delta{NodeID: "d", Session: f.sessions["d"], Removed: []chunk.Replica{sealedReplica(id, 1, 100)}})
+		}
+		f.pass(time.Second, f.present...)
+		away := 0
+		for _, c := range f.chunks {
+			nodes := nodeIDs(c.Replicas)
+			if slices.Contains(nodes, "c") && !slices.Contains(nodes, "d") {
+				away++
+			}
+		}
+		require.Equal(t, away, read[RepairResult](f.harness, &Repair{}).Away)
+	})
+	t.Run("of two that are absent", func(t *testing.T) {
+		f := take(t, 4, "abcdef", "ce", "abdf")
+		require.Empty(t, copied(f, time.Minute, f.present...))
+		lost := make(map[chunk.ID]bool) // of three that are present
+		for _, c := range f.chunks {
+			nodes := nodeIDs(c.Replicas)
+			if slices.Contains(nodes, "d") && slices.Contains(nodes, "c") != slices.Contains(nodes, "e") {
+				lost[c.Chunk] = true
+				f.own(&Delta{NodeID: "d", Session: f.sessions["d"],
+					Removed: []chunk.Replica{sealedReplica(c.Chunk, 1, 100)}})
+			}
+		}
+		require.NotEmpty(t, lost)
+		require.Equal(t, lost, copied(f, time.Minute, f.present...))
 	})
 	t.Run("for long", func(t *testing.T) {
 		f := begin(t)

@@ -90,6 +90,7 @@ func (r *Replicas) forgetLocations(slot namespace.ChunkSlot) {
 	for _, node := range append(buffer[:0], r.locations.of(slot)...) {
 		if r.Nodes.at(node).forgotten() {
 			r.locations.remove(slot, node)
+			r.locations.markReduced(slot, r.step.Active)
 			r.Balancer.note(slot, node, -1)
 		}
 	}

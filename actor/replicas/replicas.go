@@ -98,9 +98,7 @@ func (r *Replicas) removeLocation(slot namespace.ChunkSlot, node datanode.Index)
 	known := r.locations.remove(slot, node)
 	if known {
 		r.Reports.unlocated(slot, node)
-		if l := r.locations.level(slot); r.step.Active && (l == levelWanted || l == levelSurplus) {
-			r.locations.markReduced(slot, true)
-		}
+		r.locations.markReduced(slot, r.step.Active)
 		r.Balancer.note(slot, node, -1)
 		r.repair.markDirty(slot)
 	}
