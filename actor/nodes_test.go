@@ -424,3 +424,40 @@ func TestNamesOutliveTheNamenode(t *testing.T) {
 	require.Equal(t, "a:1", name("a"))
 	h.same()
 }
+
+// A deletion that is taken back because the replica is needed after all: its node is asked for this one, and need not
+// report in full for it.
+func TestADeletionThatIsTakenBackAsksForTheReplica(t *testing.T) {
+	h := newHarness(t, Config{DefaultChunkSize: 1 << 16})
+	h.start(5)
+	h.pass(time.Minute, "a", "b", "c", "d", "e")
+	written := h.write(1, "/f", 1<<16, 100)[0]
+	holders := nodeIDs(written.Replicas)
+	for _, id := range []string{"a", "b", "c", "d", "e"} {
+		if !slices.Contains(holders, id) {
+			h.stored(id, sealedReplica(written.Chunk, 1, 100))
+			holders = append(holders, id)
+			break
+		}
+	}
+	orders := deletions(h.pass(time.Second, "a", "b", "c", "d", "e"))
+	require.Len(t, orders, 1)
+	ordered := orders[0][:1]
+	h.mute = true
+	kept := slices.DeleteFunc([]string{"a", "b", "c", "d", "e"}, func(id string) bool {
+		return id == holders[0] && id != ordered || id == holders[1] && holders[0] == ordered
+	})
+	require.Len(t, kept, 4)
+	messages := h.pass(h.s.config.ResendAfter+time.Second, kept...)
+	require.Empty(t, deletions(messages), "another holder is dead")
+	require.Empty(t, bodies[datanode.SendReport](messages))
+	for _, m := range messages {
+		if question, is := m.Body.(*datanode.TellReplicas); is {
+			require.Equal(t, ordered, m.NodeID)
+			require.Equal(t, []chunk.Replica{{ID: written.Chunk, Generation: 1}}, question.Replicas)
+		}
+	}
+	require.Len(t, bodies[datanode.TellReplicas](messages), 1)
+	h.stored(ordered, sealedReplica(written.Chunk, 1, 100))
+	require.Zero(t, read[ClusterStatusResult](h, &ClusterStatus{}).UnderReplicated)
+}

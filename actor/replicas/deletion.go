@@ -148,28 +148,30 @@ func (d *deletion) send() {
 			continue
 		}
 		orders := d.byNode[peer.index]
+		var questions []chunk.Replica
 		for orders.toSend.Len() > 0 && messages < deleteMessagesPerStep {
 			var replicas []chunk.Replica
-			for orders.toSend.Len() > 0 && len(replicas) < deletesPerMessage {
+			for range min(orders.toSend.Len(), deletesPerMessage) {
 				id := orders.toSend.Pop()
 				order := orders.orders[id]
 				if order == nil {
 					continue
 				}
 				if order.attempts >= deleteAttemptsMax || !d.stillWanted(peer, id, order) {
-					d.cancel(peer, id)
+					questions = append(questions, d.cancel(peer, id)...)
 					continue
 				}
 				order.attempts++
 				replicas = append(replicas, chunk.Replica{ID: id, Generation: order.generation})
 				orders.toResend.Push(resend{id: id, at: d.room.step.Mono + d.room.config.ResendAfter})
 			}
+			messages++
 			if len(replicas) > 0 {
-				messages++
 				d.room.step.Send(peer.id, &datanode.DeleteReplicas{Replicas: replicas})
 				d.room.step.Emit(step.Event{Kind: step.EventDeleteOrdered, NodeID: peer.id, Count: len(replicas)})
 			}
 		}
+		d.room.Reports.send(peer.index, questions)
 		d.wake(peer.index)
 	}
 }
@@ -198,21 +200,21 @@ func (d *deletion) stillWanted(peer *node, id chunk.ID, order *deleteOrder) bool
 	return order.reason == deleteSurplus && d.confirmed(slot, peer.index) >= d.room.wanted(slot)
 }
 
-// cancel ends an order that is not wanted. If the replica may still be there and
-// be good, the node is asked what it has.
-func (d *deletion) cancel(peer *node, id chunk.ID) {
+// cancel ends an order that is not wanted. If the replica may still be there and be good, its node is to be asked: the
+// answer comes behind what it did with the order.
+func (d *deletion) cancel(peer *node, id chunk.ID) (questions []chunk.Replica) {
 	order := d.byNode[peer.index].orders[id]
 	d.confirm(peer.index, id)
 	slot := d.room.files.Find(id)
 	if slot == 0 || d.room.files.Chunk(slot).Open() || d.room.files.Chunk(slot).Generation() != order.generation ||
 		d.room.misplaced.find(id, peer.index) != nil {
-		return
+		return nil
 	}
 	if order.attempts == 0 {
 		d.room.addLocation(slot, peer.index, true)
-		return
+		return nil
 	}
-	d.room.turns.want(peer.index)
+	return []chunk.Replica{d.room.Reports.question(slot)}
 }
 
 // confirmed counts the replicas of a sealed chunk that live nodes told of themselves, which do not leave and have
