@@ -461,3 +461,30 @@ func TestADeletionThatIsTakenBackAsksForTheReplica(t *testing.T) {
 	h.stored(ordered, sealedReplica(written.Chunk, 1, 100))
 	require.Zero(t, read[ClusterStatusResult](h, &ClusterStatus{}).UnderReplicated)
 }
+
+// A node is needed for what it has of a chunk of which nobody told yet that it is whole somewhere.
+func TestWhatOnlyAWriterNamedStandsForNothing(t *testing.T) {
+	h := newHarness(t, Config{DefaultChunkSize: 1 << 16})
+	h.start(5)
+	h.pass(time.Second, "a", "b", "c", "d", "e") // all chunks are assessed
+	h.mute = true
+	created := ok[CreateResult](h, 1, &Create{Path: "/f", ChunkCount: 1, VisibleOnComplete: true})
+	named := created.Chunks[0]
+	ok[CompleteResult](h, 1, &Complete{FileID: created.Info.FileID, Commits: []ChunkCommit{{Chunk: named.Chunk,
+		Generation: named.Generation, Length: 100, NodeIDs: nodeIDs(named.Replicas)}}})
+	other := "a"
+	for slices.Contains(nodeIDs(named.Replicas), other) {
+		other = string(rune(other[0] + 1))
+	}
+	h.stored(other, sealedReplica(named.Chunk, named.Generation, 99)) // not as it should be, but there
+	require.Nil(t, h.own(&SetDuty{NodeID: other, Duty: datanode.DutyDecommission}).Reply.Err)
+	h.pass(time.Second, "a", "b", "c", "d", "e")
+	progress := h.s.replicas.Nodes.StatusOf(h.s.replicas.Nodes.Find(other)).Progress
+	require.Equal(t, 1, progress.Needed)
+	require.False(t, progress.Done)
+	for _, id := range nodeIDs(named.Replicas) {
+		h.stored(id, sealedReplica(named.Chunk, named.Generation, 100))
+	}
+	h.pass(time.Second, "a", "b", "c", "d", "e")
+	require.True(t, h.s.replicas.Nodes.StatusOf(h.s.replicas.Nodes.Find(other)).Progress.Done)
+}

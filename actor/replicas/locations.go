@@ -48,7 +48,7 @@ const (
 	flagDoubtful = 1 << 4
 	// flagSpilled: there are more than three nodes, in the page's spill.
 	flagSpilled = 1 << 5
-	// flagReduced: there were enough replicas, and one of them was lost.
+	// flagReduced: one of the replicas was lost, and there were not enough since.
 	flagReduced = 1 << 6
 )
 
@@ -132,7 +132,8 @@ func (l *locations) set(slot namespace.ChunkSlot, nodes []datanode.Index, unconf
 }
 
 // nextOn finds the first slot of from..end-1 of a chunk on one of some nodes or, if asked for, of which no live replica
-// is known; else it is end. It reads 8 bytes per slot, in order: a slot that it passes costs about a nanosecond.
+// is known for sure; else it is end. It reads 8 bytes per slot, in order: a slot that it passes costs about a
+// nanosecond.
 func (l *locations) nextOn(from, end namespace.ChunkSlot, nodes bitset[datanode.Index],
 	orMissing bool) namespace.ChunkSlot {
 	for slot := from; slot < end; {
@@ -143,12 +144,15 @@ func (l *locations) nextOn(from, end namespace.ChunkSlot, nodes bitset[datanode.
 		for i := range items {
 			item := &items[i]
 			if nodes.has(item.nodes[0]) || nodes.has(item.nodes[1]) || nodes.has(item.nodes[2]) ||
-				orMissing && (item.nodes[0] == 0 || item.level == levelMissing) {
+				orMissing && (item.nodes[0] == 0 || item.level == levelMissing ||
+					item.flags&(positionsMask<<flagsUnconfirmed) != 0) {
 				return slot + namespace.ChunkSlot(i)
 			}
-			if item.flags&flagSpilled != 0 &&
-				slices.ContainsFunc(page.spill[slot+namespace.ChunkSlot(i)].nodes, nodes.has) {
-				return slot + namespace.ChunkSlot(i)
+			if item.flags&flagSpilled != 0 {
+				spilled := page.spill[slot+namespace.ChunkSlot(i)]
+				if orMissing && spilled.unconfirmed != 0 || slices.ContainsFunc(spilled.nodes, nodes.has) {
+					return slot + namespace.ChunkSlot(i)
+				}
 			}
 		}
 		slot += last - first
@@ -231,7 +235,7 @@ func (l *locations) markDoubtful(slot namespace.ChunkSlot, doubtful bool) {
 	}
 }
 
-// markReduced notes whether a chunk that had enough replicas has lost one, and not got another since.
+// markReduced notes whether a chunk has lost a replica, and not had enough since.
 func (l *locations) markReduced(slot namespace.ChunkSlot, reduced bool) {
 	item := l.at(slot)
 	item.flags &^= flagReduced

@@ -6,9 +6,9 @@ import (
 )
 
 // sweep assesses chunks again after a change that concerns many: those on some nodes, and those of which no live
-// replica is known, or all. It goes once around from where it is when a change comes, a bounded number at a time. To
-// pass over a chunk that is on none of the nodes costs a hundredth of an assessment, so that the loss of one node of
-// a thousand costs little more than the chunks that it had.
+// replica is known for sure, or all. It goes once around from where it is when a change comes, a bounded number at a
+// time. To pass over a chunk that is on none of the nodes costs a hundredth of an assessment, so that the loss of one
+// node of a thousand costs little more than the chunks that it had.
 type sweep struct {
 	room  *Replicas
 	next  namespace.ChunkSlot
