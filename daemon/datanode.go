@@ -87,6 +87,7 @@ func startDatanode(ctx context.Context, options datanodeOptions, sharedAdmin str
 	if err != nil {
 		return nil, daemon.abandon(ctx, err)
 	}
+	volumes.watch(store)
 	daemon.add("chunk store", func(context.Context) error { return store.Close() })
 	options.data.NodeID, options.data.Store, options.data.Logger = store.Identity().NodeID, store, logger
 	server, err := dataplane.Start(options.data)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/whispering-woods/ww/control/agent"
@@ -17,43 +18,46 @@ import (
 // a message that waits needs one round trip. Without it they find out when its stream breaks.
 const lastWordsTimeout = 3 * time.Second
 
-// volumeWatch counts the volumes of a datanode that went out of service.
+// volumeWatch notices when too many volumes of a datanode are out of service.
 type volumeWatch struct {
-	tolerated, all int
-	exceeded       chan struct{} // closed when there are too many
-	mu             struct {
-		sync.Mutex
-		out []datanode.VolumeState
-	}
+	setting  int           // datanode.failed_volumes_tolerated
+	exceeded chan struct{} // closed when there are too many
+	once     sync.Once
+	store    atomic.Pointer[disk.Store] // nil until it is open
 }
 
 func newVolumeWatch(options disk.Options) *volumeWatch {
-	all := len(options.Directories)
-	return &volumeWatch{
-		all: all, tolerated: disk.TolerableFailures(options.FailedVolumesTolerated, all), exceeded: make(chan struct{}),
-	}
+	return &volumeWatch{setting: options.FailedVolumesTolerated, exceeded: make(chan struct{})}
 }
 
 // note is disk.Options.OnVolume.
-func (w *volumeWatch) note(state datanode.VolumeState) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.mu.out = append(w.mu.out, state)
-	if len(w.mu.out) == w.tolerated+1 {
-		close(w.exceeded)
+func (w *volumeWatch) note(datanode.VolumeState) { w.count() }
+
+// watch counts those of an open store from now on.
+func (w *volumeWatch) watch(store *disk.Store) {
+	w.store.Store(store)
+	w.count()
+}
+
+func (w *volumeWatch) count() {
+	store := w.store.Load()
+	if store == nil {
+		return
+	}
+	if out, all := store.OutOfService(); len(out) > disk.TolerableFailures(w.setting, all) {
+		w.once.Do(func() { close(w.exceeded) })
 	}
 }
 
 // err names the volumes that are out of service.
 func (w *volumeWatch) err() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	texts := make([]string, 0, len(w.mu.out))
-	for _, v := range w.mu.out {
+	out, all := w.store.Load().OutOfService()
+	texts := make([]string, 0, len(out))
+	for _, v := range out {
 		texts = append(texts, fmt.Sprintf("%s is %s (%s)", v.Directory, v.Health, v.Error))
 	}
 	e := fault.New(fault.Disk, "datanode", "%d of %d disks are out of service, %d may be: %s",
-		len(w.mu.out), w.all, w.tolerated, strings.Join(texts, "; "))
+		len(out), all, disk.TolerableFailures(w.setting, all), strings.Join(texts, "; "))
 	e.Hint = "mend or replace them and start the datanode again (datanode.failed_volumes_tolerated)"
 	return e
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/disk"
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
 )
 
 // startQuery has a disk worker answer a stat or a recovery step, the copier a copy, and a goroutine what an operator
@@ -25,6 +26,10 @@ func startQuery(conn *connection, query machine.Query) {
 	}
 	if query.Trash != nil {
 		startTrash(conn, query.Trash)
+		return
+	}
+	if query.Disks != nil {
+		startDisks(conn, query.Disks)
 		return
 	}
 	var id chunk.ID
@@ -176,6 +181,33 @@ func trashEntries(list []disk.Trashed) []wire.TrashEntry {
 			UntilNanos: t.Until.UnixNano(), Number: t.Number})
 	}
 	return entries
+}
+
+// startDisks serves an OpDisks on a goroutine: it waits for disks.
+func startDisks(conn *connection, order *wire.Disks) {
+	server := conn.server
+	server.goroutines.Go(func() {
+		reply := &wire.DisksReply{BodyVersion: wire.BodyVersion}
+		var volume datanode.VolumeState
+		var err error
+		switch order.Action {
+		case wire.DiskAdd:
+			volume, err = server.store.AddDisk(order.Directory)
+		case wire.DiskRemove:
+			volume, err = server.store.RemoveDisk(order.Disk)
+		case wire.DiskReplace:
+			volume, err = server.store.ReplaceDisk(order.Disk, order.Directory)
+		}
+		reply.VolumeID, reply.Directory, reply.State = volume.ID, volume.Directory, volume.Health.String()
+		reply.Replicas = volume.Replicas
+		if order.Action == wire.DiskRemove {
+			reply.State, reply.Note = "removed", volume.Error
+		}
+		server.logger.Info("an operator changes the disks", "action", order.Action, "disk", order.Disk,
+			"directory", order.Directory, "err", err)
+		reply.Status = wire.StatusOf(server.node.ID, "", err)
+		conn.answer(wire.OpDisksReply, reply)
+	})
 }
 
 func idText(b []byte) string {

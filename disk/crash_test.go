@@ -393,7 +393,7 @@ func (c *crashTest) store1(n int) error {
 
 // compact compacts a closed segment, whatever is dead of it.
 func (c *crashTest) compact() error {
-	closed := c.store.volumes.list[0].packs.Closed()
+	closed := c.store.volumes.all()[0].packs.Closed()
 	if len(closed) == 0 {
 		return nil
 	}

@@ -17,10 +17,12 @@ import (
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
-// identityVersion is what is written. Version 1 has no volumes.
+// Versions of the file. Version 1 has no volumes; version 3 is written once disks were added or removed while the
+// datanode ran, so that a program which would not heed that refuses it.
 const (
-	identityVersion      = 2
-	identityVersionFirst = 1
+	identityVersionFirst   = 1
+	identityVersion        = 2
+	identityVersionChanged = 3
 )
 
 // volumeIdentity is the identity file of a volume: JSON, for people, with a checksum, for us.
@@ -31,8 +33,11 @@ type volumeIdentity struct {
 	ClusterID    string `json:"cluster_id"`
 	HighestEpoch uint64 `json:"highest_epoch"`
 	HighestTxid  uint64 `json:"highest_txid"`
-	// Volumes are all volumes of the node, this one too.
+	// Volumes are all volumes of the node, this one too, and removed ones.
 	Volumes []volumeRecord `json:"volumes,omitempty"`
+	// VolumesChange counts how often a disk was added or removed while the datanode ran: of two lists, that with the
+	// higher one is true.
+	VolumesChange uint64 `json:"volumes_change,omitempty"`
 	// Sum is the xxh3-64, in hex, of this object encoded with an empty Sum.
 	Sum string `json:"sum"`
 }
@@ -42,6 +47,10 @@ type volumeRecord struct {
 	VolumeID   string `json:"volume_id"`
 	Directory  string `json:"directory"`
 	MountPoint bool   `json:"mount_point"` // the directory was the root of a file system of its own
+	// Added: while the datanode ran, so that the configuration need not name it. Removed: it is used no more, whatever
+	// the configuration says.
+	Added   bool `json:"added,omitempty"`
+	Removed bool `json:"removed,omitempty"`
 }
 
 func (v volumeIdentity) encode() []byte {
@@ -70,9 +79,9 @@ func parseIdentity(b []byte) (volumeIdentity, error) {
 		return identity, &fault.Error{Kind: fault.CorruptData, Op: op, Err: err}
 	}
 	switch {
-	case identity.Version < identityVersionFirst || identity.Version > identityVersion:
+	case identity.Version < identityVersionFirst || identity.Version > identityVersionChanged:
 		return identity, fault.New(fault.Version, op, "identity version %d, this program knows %d to %d",
-			identity.Version, identityVersionFirst, identityVersion)
+			identity.Version, identityVersionFirst, identityVersionChanged)
 	case identity.Sum != identity.sum():
 		return identity, fault.New(fault.CorruptData, op, "the file does not match its checksum %s", identity.Sum)
 	case identity.NodeID == "" || identity.VolumeID == "":
@@ -115,7 +124,9 @@ func writeIdentity(fsys vfs.FS, name string, v volumeIdentity) error {
 
 // with returns v after the store's identity became all.
 func (v volumeIdentity) with(all datanode.Identity) volumeIdentity {
-	v.Version = identityVersion
+	if v.Version = identityVersion; v.VolumesChange > 0 {
+		v.Version = identityVersionChanged
+	}
 	v.NodeID, v.ClusterID = all.NodeID, all.ClusterID
 	v.HighestEpoch, v.HighestTxid = all.HighestEpoch, all.HighestTxid
 	return v

@@ -16,7 +16,8 @@ func TestGoldenIdentity(t *testing.T) {
 	require.Equal(t, goldenIdentityText, string(goldenIdentity().encode()), "version 1 is still read")
 	second := goldenIdentity()
 	second.Version = 2
-	second.Volumes = []volumeRecord{{"v1", "/disk/a", true}, {"v2", "/b", false}}
+	second.Volumes = []volumeRecord{{VolumeID: "v1", Directory: "/disk/a", MountPoint: true},
+		{VolumeID: "v2", Directory: "/b"}}
 	require.Equal(t, goldenIdentitySecond, string(second.encode()))
 	got, err := parseIdentity([]byte(goldenIdentitySecond))
 	require.NoError(t, err)
@@ -38,7 +39,7 @@ func TestIdentityIsRefused(t *testing.T) {
 		}
 	}
 	future := goldenIdentity()
-	future.Version = identityVersion + 1
+	future.Version = identityVersionChanged + 1
 	_, err = parseIdentity(future.encode())
 	require.ErrorIs(t, err, fault.Version)
 	nobody := goldenIdentity()

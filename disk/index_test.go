@@ -12,7 +12,7 @@ import (
 func TestReplicasOfAVolumeAreListedByShard(t *testing.T) {
 	l := startLossy(t)
 	seen := make(map[chunk.ID]bool)
-	for _, v := range l.Store.volumes.list {
+	for _, v := range l.Store.volumes.all() {
 		count := 0
 		for last := range 256 {
 			for _, id := range l.index.on(v, byte(last)) {

@@ -36,5 +36,9 @@ const (
 
 	unreadableInARowMax = 4 // replicas whose errors are their own; from then on they are the volume's
 
+	// changesMax disks may be removed while a store runs: the goroutines of each, WorkersPerVolume and two, end with
+	// the store. So many removed ones are remembered.
+	changesMax = 256
+
 	packSegmentDefault = 64 << 20
 )

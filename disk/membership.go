@@ -3,7 +3,6 @@ package disk
 import (
 	"errors"
 	"io"
-	"path"
 	"reflect"
 	"sync"
 
@@ -15,12 +14,14 @@ import (
 // owns their identity files.
 type membership struct {
 	*env
-	volumes []*volume
+	volumes *volumes
 	group   sync.WaitGroup // of writes to identity files
 	// persist is held while the files are written, which a disk may make long; mu is not.
 	persist struct {
 		sync.Mutex
-		closed bool
+		closed  bool
+		records []volumeRecord // what the volumes know of each other
+		change  uint64         // see volumeIdentity
 	}
 	mu struct {
 		sync.Mutex
@@ -31,7 +32,8 @@ type membership struct {
 // settle makes all volumes in service agree, gives new ones their ids, and writes what changed. roll knows
 // those that are not in service.
 func (m *membership) settle(roll *roll) error {
-	all, err := commonIdentity(m.volumes)
+	volumes := m.volumes.all()
+	all, err := commonIdentity(volumes)
 	if err != nil {
 		return err
 	}
@@ -41,8 +43,8 @@ func (m *membership) settle(roll *roll) error {
 		}
 	}
 	seen := make(map[string]string)
-	records := make([]volumeRecord, 0, len(m.volumes))
-	for _, volume := range m.volumes {
+	records := make([]volumeRecord, 0, len(volumes))
+	for _, volume := range volumes {
 		if volume.health.Out() {
 			if record, known := roll.recordOf(volume.directory); known {
 				volume.id = record.VolumeID
@@ -61,15 +63,19 @@ func (m *membership) settle(roll *roll) error {
 				volume.id)
 		}
 		seen[volume.id] = volume.directory
-		records = append(records, volumeRecord{volume.id, path.Clean(volume.directory), volume.mounted})
+		records = append(records, volume.record())
 	}
-	for _, volume := range m.volumes {
+	for _, record := range roll.records {
+		if record.Removed {
+			records = append(records, record)
+		}
+	}
+	m.persist.records, m.persist.change = records, roll.change
+	for _, volume := range volumes {
 		if volume.health.Out() {
 			continue
 		}
-		next := volume.identity.with(all)
-		next.VolumeID, next.Volumes = volume.id, records
-		next.Sum = volume.identity.Sum
+		next := m.listedLocked(volume, records).with(all)
 		if !reflect.DeepEqual(next, volume.identity) {
 			if err := writeIdentity(volume.fs, volume.path(identityName), next); err != nil {
 				return err
@@ -184,29 +190,81 @@ func (m *membership) close() {
 // has it. A node without any volume in service has nothing that an order could harm: it remembers next only
 // while it runs. persist is held.
 func (m *membership) persistLocked(next datanode.Identity) error {
+	written, _, err := m.writeLocked(m.volumes.all(), func(v *volume) volumeIdentity {
+		return m.listedLocked(v, m.persist.records).with(next)
+	})
+	if err != nil && written == 0 {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.mu.Identity = next
+	return nil
+}
+
+// recordLocked writes down which volumes there are, on all of those in service: a list of which one knows only would go
+// with that one. After an error some have it, and a start may heed it. persist is held.
+func (m *membership) recordLocked(volumes []*volume, records []volumeRecord) error {
+	const op = "write down the disks of this datanode"
+	m.persist.change++ // also if it fails: some may have it nevertheless, and what follows must overrule that
+	now := m.identity()
+	written, left, err := m.writeLocked(volumes, func(v *volume) volumeIdentity {
+		return m.listedLocked(v, records).with(now)
+	})
+	if written > 0 {
+		m.persist.records = records
+	}
+	switch {
+	case err != nil:
+		return err
+	case written == 0:
+		return fault.New(fault.Disk, op, "none of its disks works: nothing can be written down")
+	case left != "":
+		return &fault.Error{Kind: fault.Busy, Op: op, Path: left, Reason: "the disk does not answer",
+			Hint: "try again; a disk that hangs is out of service within datanode.disk_hang_after"}
+	}
+	return nil
+}
+
+// listedLocked is the identity of a volume with a list of all; persist is held.
+func (m *membership) listedLocked(v *volume, records []volumeRecord) volumeIdentity {
+	next := v.identity
+	next.VolumeID, next.Volumes, next.VolumesChange = v.id, records, m.persist.change
+	return next
+}
+
+// writeLocked writes the identity files of those volumes that are in service. When some are written, the others are
+// not waited for much longer: left is one of them. Errors are those of volumes that are in service nevertheless.
+// persist is held.
+func (m *membership) writeLocked(volumes []*volume, of func(*volume) volumeIdentity) (written int, left string,
+	err error) {
 	type result struct {
 		volume *volume
+		wrote  volumeIdentity
 		err    error
 	}
-	results := make(chan result, len(m.volumes)) // so that a late one does not wait for a reader
+	results := make(chan result, len(volumes)) // so that a late one does not wait for a reader
 	waiting := make(map[*volume]bool)
-	for _, volume := range m.volumes {
-		if volume.health.Out() || volume.writing.Swap(true) {
+	for _, volume := range volumes {
+		if volume.health.Out() {
+			continue
+		}
+		if volume.writing.Swap(true) {
+			left = volume.directory
 			continue
 		}
 		waiting[volume] = true
-		identity := volume.identity.with(next)
+		identity := of(volume)
 		m.group.Go(func() {
 			err := writeIdentity(volume.fs, volume.path(identityName), identity)
 			if err != nil {
 				volume.noteError(err)
 			}
 			volume.writing.Store(false)
-			results <- result{volume, err}
+			results <- result{volume, identity, err}
 		})
 	}
-	var failures []error
-	written := 0
+	failed := make(map[*volume]error)
 	patience := m.options.Clock.NewTimer(identityPatience)
 	defer patience.Stop()
 	over := false
@@ -219,10 +277,10 @@ func (m *membership) persistLocked(next datanode.Identity) error {
 		case r := <-results:
 			delete(waiting, r.volume)
 			if r.err != nil {
-				failures = append(failures, r.err)
+				failed[r.volume] = r.err
 				continue
 			}
-			r.volume.identity = r.volume.identity.with(next)
+			r.volume.identity = r.wrote
 			written++
 		case <-patience.C():
 			over = true
@@ -230,16 +288,19 @@ func (m *membership) persistLocked(next datanode.Identity) error {
 			delete(waiting, one)
 		}
 	}
-	if written == 0 && len(inService(m.volumes)) > 0 {
-		if len(failures) == 0 {
-			return fault.New(fault.Busy, "write volume identity", "no disk of this datanode answers")
-		}
-		return errors.Join(failures...)
+	for v := range waiting {
+		left = v.directory
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.mu.Identity = next
-	return nil
+	var failures []error
+	for v, failure := range failed {
+		if !v.health.Out() {
+			failures = append(failures, failure)
+		}
+	}
+	if written == 0 && len(failures) == 0 && len(inService(volumes)) > 0 {
+		return 0, left, fault.New(fault.Busy, "write volume identity", "no disk of this datanode answers")
+	}
+	return written, left, errors.Join(failures...)
 }
 
 // random fills b; whoever needs chance for the volumes shares the source.

@@ -48,8 +48,8 @@ func (m *monitor) run() {
 // check looks at every volume once and does not wait.
 func (m *monitor) check() {
 	now := m.options.Clock.Now()
-	m.siblings.compare(m.volumes.list, now)
-	for _, volume := range m.volumes.list {
+	m.siblings.compare(m.volumes.all(), now)
+	for _, volume := range m.volumes.all() {
 		if volume.health.Check(); volume.health.Out() || volume.inspected.Swap(true) {
 			continue
 		}

@@ -392,7 +392,7 @@ func TestDeletedRecordIsGoneAndItsSegmentFollows(t *testing.T) {
 // compactAll compacts every closed segment.
 func compactAll(t testing.TB, s *Store) {
 	t.Helper()
-	for _, v := range s.volumes.list {
+	for _, v := range s.volumes.all() {
 		for _, g := range v.packs.Closed() {
 			require.NoError(t, s.compactor.Compact(g, func(int64) bool { return true }))
 		}

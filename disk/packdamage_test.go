@@ -83,7 +83,7 @@ func TestCompactionLeavesWhatItCannotSee(t *testing.T) {
 		storeSmall(t, s, testID(n), pattern(uint64(n), patrolSmall))
 		ids = append(ids, testID(n))
 	}
-	segment := s.volumes.list[0].packs.Closed()[0]
+	segment := s.volumes.all()[0].packs.Closed()[0]
 	var inside []int
 	for n, id := range ids {
 		if s.index.lookup(id).snapshot().place.segment == segment {
@@ -145,7 +145,7 @@ func TestNothingInQuarantineIsReplaced(t *testing.T) {
 		file, err := p.m.OpenFile(stray, os.O_RDWR|os.O_CREATE, 0o644)
 		require.NoError(t, err)
 		require.NoError(t, file.Close())
-		require.NoError(t, p.quarantine.setAside(p.volumes.list[0], "chunks/ff/stray"))
+		require.NoError(t, p.quarantine.setAside(p.volumes.all()[0], "chunks/ff/stray"))
 	}
 	require.Len(t, setAside(t, p.m, "stray"), 2)
 }

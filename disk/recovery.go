@@ -45,7 +45,7 @@ func (c *recovery) begin(id chunk.ID, newGen chunk.Generation) (_ chunk.Replica,
 // absent is the answer when no replica is in the index. With a volume that was never listed that does not mean that
 // there is none: the namenode must not take acknowledged bytes for ones that nobody wrote.
 func (c *recovery) absent(op string, id chunk.ID, notFound error) error {
-	for _, v := range c.sessions.volumes.list {
+	for _, v := range c.sessions.volumes.all() {
 		if err := v.outError(op, id); err != nil && v.unindexed.Load() {
 			return err
 		}

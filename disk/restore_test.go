@@ -270,7 +270,7 @@ func TestTakingFromTheTrashMovesNothing(t *testing.T) {
 	for n := range count {
 		name := chunkfile.ParkedName{At: testTime, Serial: uint32(n),
 			Name: chunkfile.Name{ID: testID(n), Generation: 1, Sealed: true, Length: 1}}
-		s.trash.wait(trashItem{volume: s.volumes.list[0], path: "/d/trash/" + name.String(),
+		s.trash.wait(trashItem{volume: s.volumes.all()[0], path: "/d/trash/" + name.String(),
 			due: testTime.Add(time.Hour)})
 	}
 	take := func(n int) {
@@ -328,7 +328,7 @@ func TestTrashOfADiskThatHangsIsLeftOut(t *testing.T) {
 	release := l.hang(simdisk.OpReadDir, func() {
 		go func() {
 			defer close(done)
-			_, _ = l.Store.volumes.list[1].fs.ReadDir("/b/trash")
+			_, _ = l.Store.volumes.all()[1].fs.ReadDir("/b/trash")
 		}()
 	})
 	require.Len(t, inTrash(l.Store, healthy), 1)

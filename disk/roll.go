@@ -14,37 +14,91 @@ import (
 // that is missing is not made anew: its directory is the mount point of a disk that is not mounted, and what
 // would be written there would fill the disk below, or a disk that was lost without anybody noticing.
 type roll struct {
-	fs    vfs.FS
-	known map[string]volumeRecord // by directory
-	here  map[string]bool         // ids of the volumes that were found
+	fs      vfs.FS
+	found   map[string]string       // the ids of the volumes that are here, by directory
+	here    map[string]bool         // the same ids
+	marks   map[string]string       // ids of the volumes that the marks beside directories name
+	known   map[string]volumeRecord // by directory; without removed ones
+	removed map[string]volumeRecord // by volume id
+	records []volumeRecord          // both, as one of the lists has them
+	change  uint64                  // of the list that is true
 }
 
 // callRoll reads the identity files of all directories, and the marks beside them. What cannot be read is found
 // out again when the volume is opened.
 func callRoll(fsys vfs.FS, volumes []*volume) *roll {
-	found := &roll{fs: fsys, known: make(map[string]volumeRecord), here: make(map[string]bool)}
+	found := &roll{fs: fsys, found: make(map[string]string), here: make(map[string]bool),
+		marks: make(map[string]string), known: make(map[string]volumeRecord), removed: make(map[string]volumeRecord)}
 	for _, v := range volumes {
-		marked, ok, err := readIdentity(fsys, markPath(v.directory))
-		if ok && err == nil {
-			found.known[path.Clean(v.directory)] = volumeRecord{marked.VolumeID, path.Clean(v.directory), true}
-		}
-	}
-	for _, v := range volumes {
-		identity, ok, err := readIdentity(v.fs, v.path(identityName))
-		if !ok || err != nil {
-			continue
-		}
-		found.here[identity.VolumeID] = true
-		for _, record := range identity.Volumes {
-			found.known[path.Clean(record.Directory)] = record
-		}
+		found.read(v)
 	}
 	return found
 }
 
+// read asks one more directory.
+func (r *roll) read(v *volume) {
+	directory := path.Clean(v.directory)
+	if mark, ok, err := readIdentity(r.fs, markPath(directory)); ok && err == nil {
+		r.marks[directory] = mark.VolumeID
+	}
+	identity, ok, err := readIdentity(v.fs, v.path(identityName))
+	if !ok || err != nil {
+		return
+	}
+	r.here[identity.VolumeID], r.found[directory] = true, identity.VolumeID
+	if identity.VolumesChange > r.change {
+		clear(r.known)
+		clear(r.removed)
+		r.change, r.records = identity.VolumesChange, nil
+	}
+	if identity.VolumesChange < r.change {
+		return // it missed what happened since
+	}
+	r.records = identity.Volumes
+	for _, record := range identity.Volumes {
+		if record.Removed {
+			r.removed[record.VolumeID] = record
+		} else {
+			r.known[path.Clean(record.Directory)] = record
+		}
+	}
+}
+
+// added lists the directories of volumes that were added while the store ran, in their order.
+func (r *roll) added() (directories []string) {
+	for _, record := range r.records {
+		if record.Added && !record.Removed {
+			directories = append(directories, path.Clean(record.Directory))
+		}
+	}
+	return directories
+}
+
+// left is the volume that was removed from a directory, while the store ran, and for which no other has come.
+func (r *roll) left(directory string) (left volumeRecord, yes bool) {
+	directory = path.Clean(directory)
+	if _, follows := r.known[directory]; follows {
+		return left, false
+	}
+	if id, here := r.found[directory]; here {
+		left, yes = r.removed[id]
+		return left, yes
+	}
+	for _, record := range r.records { // the last one
+		if record.Removed && path.Clean(record.Directory) == directory {
+			left, yes = record, true
+		}
+	}
+	return left, yes
+}
+
 // recordOf is what is known of the volume of a directory.
 func (r *roll) recordOf(directory string) (volumeRecord, bool) {
-	record, known := r.known[path.Clean(directory)]
+	directory = path.Clean(directory)
+	record, known := r.known[directory]
+	if id, marked := r.marks[directory]; !known && marked && r.removed[id].VolumeID == "" {
+		return volumeRecord{VolumeID: id, Directory: directory, MountPoint: true}, true
+	}
 	return record, known
 }
 
@@ -55,6 +109,11 @@ func (r *roll) missing(volume *volume) error {
 	record, known := r.recordOf(volume.directory)
 	if !known || r.here[record.VolumeID] {
 		return nil
+	}
+	if old := r.removed[r.found[path.Clean(volume.directory)]]; old.VolumeID != "" {
+		return &fault.Error{Kind: fault.Disk, Op: op, Path: volume.directory,
+			Reason: "volume " + old.VolumeID + " is here, which was removed from this datanode; volume " +
+				record.VolumeID + " belongs here", Hint: "mount its disk and start again"}
 	}
 	if _, err := volume.fs.Stat(path.Join(volume.directory, identityName)); !errors.Is(err, fs.ErrNotExist) {
 		return nil // another volume, or a disk that cannot tell

@@ -58,7 +58,7 @@ func (s *scan) run() error {
 // each calls work for every volume in service, one beside the other. A volume whose disk fails it goes out of
 // service, if the store can start without it.
 func (s *scan) each(work func(v *volume) error) error {
-	volumes := inService(s.starting.volumes.list)
+	volumes := inService(s.starting.volumes.all())
 	var wait sync.WaitGroup
 	failures := make([]error, len(volumes))
 	for i, v := range volumes {
@@ -90,12 +90,12 @@ func (s *scan) list() error {
 	if err != nil {
 		return err
 	}
-	for _, v := range s.starting.volumes.list {
+	for _, v := range s.starting.volumes.all() {
 		for _, r := range found[v].replicas {
 			s.add(r)
 		}
 	}
-	for _, v := range s.starting.volumes.list {
+	for _, v := range s.starting.volumes.all() {
 		for _, r := range found[v].corrupt {
 			s.addCorrupt(r)
 		}
@@ -217,6 +217,31 @@ func better(one, two *snapshot) bool {
 		return one.place.kind != inRecord
 	}
 	return one.state == chunk.Sealed && two.state != chunk.Sealed
+}
+
+// adopt takes a replica of a volume that comes back into the index of a store that runs, and reports it. One that is
+// there already, or promised to a recovery, is surplus; a corrupt one stays where it is.
+func (s *scan) adopt(found *replica) error {
+	found.io.Lock()
+	defer found.io.Unlock()
+	state := found.view.state
+	if err := s.index.insert(found); err != nil {
+		if state == chunk.Corrupt {
+			return nil // nobody needs it
+		}
+		return s.dropSurplus(found)
+	}
+	if state == chunk.Recovered {
+		if err := s.recoverLocked(found); err != nil || found.gone || found.view.state == chunk.Corrupt {
+			return err
+		}
+	}
+	if state == chunk.Corrupt {
+		found.reportLocked(Corrupt, "it was in quarantine")
+	} else {
+		found.reportLocked(Stored, "")
+	}
+	return nil
 }
 
 // dropSurplus sets a surplus file aside, or strikes a surplus record.

@@ -75,7 +75,7 @@ func TestNewReplicasGoToADiskThatIsNotSlow(t *testing.T) {
 
 	for want, roomB := range map[string]int64{"/a": 29 << 30, "/b": 31 << 30} { // 20 points more than /a, about
 		const capacity = 100 << 30
-		for _, v := range l.Store.volumes.list {
+		for _, v := range l.Store.volumes.all() {
 			v.capacity.Store(capacity)
 		}
 		on := map[string]int{}
@@ -109,7 +109,7 @@ func TestABusyDiskIsNotSlow(t *testing.T) {
 	}})
 	bytes := pattern(1, lateness.BytesPerSecond/20)
 	for range 20 {
-		for _, v := range l.Store.volumes.list {
+		for _, v := range l.Store.volumes.all() {
 			f, err := v.fs.OpenFile(v.path("f"), os.O_RDWR|os.O_CREATE, 0o644)
 			require.NoError(t, err)
 			if v.directory == "/b" {
@@ -155,7 +155,7 @@ func TestWritesCountWithTheirSync(t *testing.T) {
 				t.Cleanup(func() { _ = f.Close() })
 				return f
 			}
-			a, b := l.Store.volumes.list[0], l.Store.volumes.list[1]
+			a, b := l.Store.volumes.all()[0], l.Store.volumes.all()[1]
 			small, log, other := open(a, "small"), open(b, "log"), open(b, "other")
 			write := func(f vfs.File, count, bytes int, each time.Duration) {
 				takes.Store(int64(each))

@@ -18,7 +18,7 @@ type starting struct {
 
 // open opens the volumes, or notes that they are missing or broken.
 func (s *starting) open(roll *roll) error {
-	for _, v := range s.volumes.list {
+	for _, v := range s.volumes.all() {
 		err := roll.missing(v)
 		if err != nil {
 			v.health.Condemn(datanode.VolumeMissing, err.Error())
@@ -48,7 +48,7 @@ func (s *starting) tolerate(volume *volume, err error) error {
 	volume.health.Condemn(state, err.Error())
 	volume.unindexed.Store(true)
 	s.failures = append(s.failures, err)
-	count, all := len(s.failures), len(s.volumes.list)
+	count, all := len(s.failures), len(s.volumes.all())
 	tolerated := TolerableFailures(s.options.FailedVolumesTolerated, all)
 	if count <= tolerated {
 		return nil

@@ -2,6 +2,9 @@ package disk
 
 import (
 	"errors"
+	"path"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -11,6 +14,7 @@ import (
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
@@ -22,6 +26,7 @@ type Store struct {
 	index      *index
 	volumes    *volumes
 	membership *membership
+	changes    *changes
 	quarantine *quarantine
 	trash      *trash
 	restorer   *restorer
@@ -60,26 +65,21 @@ func Open(options Options) (_ *Store, err error) {
 			err = errors.Join(err, store.volumes.unlock())
 		}
 	}()
-	for _, directory := range options.Directories {
-		store.volumes.list = append(store.volumes.list, newVolume(store.env, directory, store.lost))
+	roll, err := store.findVolumes()
+	if err != nil {
+		return nil, err
 	}
 	starting := &starting{env: store.env, volumes: store.volumes}
-	roll := callRoll(store.fs, store.volumes.list)
 	if err := starting.open(roll); err != nil {
 		return nil, err
 	}
-	store.membership = &membership{env: store.env, volumes: store.volumes.list}
 	if err := store.membership.settle(roll); err != nil {
 		return nil, err
 	}
-	for _, v := range store.volumes.list {
-		v.packs = pack.New(pack.Options{FS: v.fs, Directory: v.path(packsDirectory), Files: store.files,
-			Logger: v.logger, Clock: options.Clock, Compactor: store.compactor,
-			SegmentBytes: options.PackSegmentBytes, ZeroBytes: options.packZeroBytes,
-			TrashDelay: options.TrashDelay, Random: store.membership.random, OnError: v.noteError,
-			Expire: func(record pack.Found, at time.Time) { store.trash.expire(v, record, at) }})
+	for _, v := range store.volumes.all() {
+		store.equip(v)
 	}
-	for _, v := range inService(store.volumes.list) {
+	for _, v := range inService(store.volumes.all()) {
 		if err := starting.tolerate(v, store.trash.load(v)); err != nil {
 			return nil, err
 		}
@@ -90,14 +90,63 @@ func Open(options Options) (_ *Store, err error) {
 		return nil, err
 	}
 	store.trash.sort()
-	for _, v := range inService(store.volumes.list) {
-		v.scrubber = scrub.New(scrub.Options{
-			Volume: &patrol{volume: v, index: store.index, quarantine: store.quarantine},
-			FS:     v.fs, Path: v.path(scrubName), Gone: v.health.Gone(), Clock: options.Clock, Logger: v.logger,
-			Period: options.ScrubPeriod, Bandwidth: options.ScrubBandwidth})
+	for _, v := range inService(store.volumes.all()) {
+		store.patrol(v)
 	}
 	store.start()
 	return store, nil
+}
+
+// findVolumes describes the volumes: those that the options name and those that were added while an earlier store ran,
+// without removed ones.
+func (s *Store) findVolumes() (*roll, error) {
+	var list []*volume
+	for _, directory := range s.options.Directories {
+		list = append(list, newVolume(s.env, directory, s.lost))
+	}
+	roll := callRoll(s.fs, list)
+	for news := true; news; {
+		news = false
+		for _, directory := range roll.added() {
+			if !slices.ContainsFunc(list, func(v *volume) bool { return path.Clean(v.directory) == directory }) {
+				v := newVolume(s.env, directory, s.lost)
+				v.added, news = true, true
+				list = append(list, v)
+				roll.read(v)
+			}
+		}
+	}
+	list = slices.DeleteFunc(list, func(v *volume) bool {
+		record, left := roll.left(v.directory)
+		if left {
+			v.logger.Warn("a disk that was removed is not used; `ww admin disk add` takes it back, or an empty one in "+
+				"its place", "removed", record.VolumeID)
+		}
+		return left
+	})
+	s.volumes.set(list)
+	if len(list) == 0 {
+		return nil, fault.New(fault.Invalid, "open chunk store", "all of its disks (%s) were removed",
+			strings.Join(s.options.Directories, ", "))
+	}
+	return roll, nil
+}
+
+// equip gives a volume what it needs to hold replicas.
+func (s *Store) equip(v *volume) {
+	v.packs = pack.New(pack.Options{FS: v.fs, Directory: v.path(packsDirectory), Files: s.files,
+		Logger: v.logger, Clock: s.options.Clock, Compactor: s.compactor,
+		SegmentBytes: s.options.PackSegmentBytes, ZeroBytes: s.options.packZeroBytes,
+		TrashDelay: s.options.TrashDelay, Random: s.membership.random, OnError: v.noteError,
+		Expire: func(record pack.Found, at time.Time) { s.trash.expire(v, record, at) }})
+}
+
+// patrol gives a volume its scrubber.
+func (s *Store) patrol(v *volume) {
+	v.scrubber = scrub.New(scrub.Options{
+		Volume: &patrol{volume: v, index: s.index, quarantine: s.quarantine},
+		FS:     v.fs, Path: v.path(scrubName), Gone: v.health.Gone(), Clock: s.options.Clock, Logger: v.logger,
+		Period: s.options.ScrubPeriod, Bandwidth: s.options.ScrubBandwidth})
 }
 
 // newStore connects the parts of a store.
@@ -117,7 +166,10 @@ func newStore(options Options) *Store {
 	store.monitor = &monitor{env: shared, volumes: store.volumes, done: make(chan struct{}),
 		probed: make(map[*volume]time.Time), siblings: siblings{records: make(map[*volume]*sibling)}}
 	store.losses = &losses{env: shared, index: store.index, done: make(chan struct{}),
-		waiting: make(chan *volume, len(options.Directories))}
+		waiting: make(chan *volume, limits.VolumesPerNodeMax+changesMax)}
+	store.membership = &membership{env: shared, volumes: store.volumes}
+	store.changes = &changes{Store: store}
+	store.volumes.set(nil)
 	store.compactor = pack.NewCompactor(&claims{index: store.index, quarantine: store.quarantine}, options.Clock)
 	return store
 }
@@ -127,16 +179,8 @@ func (s *Store) lost(v *volume) { s.losses.waiting <- v }
 
 // start starts the goroutines.
 func (s *Store) start() {
-	for _, v := range s.volumes.list {
-		s.packers.Go(v.packs.Run)
-		for range s.options.WorkersPerVolume {
-			w := &worker{queue: make(chan task, s.options.QueueDepth)}
-			v.workers = append(v.workers, w)
-			s.group.Go(w.run)
-		}
-		if v.scrubber != nil {
-			s.group.Go(v.scrubber.Run)
-		}
+	for _, v := range s.volumes.all() {
+		s.launch(v)
 	}
 	s.group.Go(s.trash.run)
 	s.group.Go(s.losses.run)
@@ -145,6 +189,19 @@ func (s *Store) start() {
 	}
 	if !s.options.noCompactor {
 		s.group.Go(s.compactor.Run)
+	}
+}
+
+// launch starts the goroutines of a volume.
+func (s *Store) launch(v *volume) {
+	s.packers.Go(v.packs.Run)
+	for range s.options.WorkersPerVolume {
+		w := &worker{queue: make(chan task, s.options.QueueDepth)}
+		v.workers = append(v.workers, w)
+		s.group.Go(w.run)
+	}
+	if v.scrubber != nil {
+		s.group.Go(v.scrubber.Run)
 	}
 }
 
@@ -180,7 +237,7 @@ func (s *Store) refuse() bool {
 		return false
 	}
 	s.gate.closed = true
-	for _, v := range s.volumes.list {
+	for _, v := range s.volumes.ever() {
 		for _, w := range v.workers {
 			close(w.queue)
 		}
@@ -190,7 +247,7 @@ func (s *Store) refuse() bool {
 
 // finish finishes what is queued and stops all goroutines. It waits for the disks.
 func (s *Store) finish() {
-	for _, v := range s.volumes.list {
+	for _, v := range s.volumes.ever() {
 		if v.scrubber != nil {
 			v.scrubber.Stop()
 		}
@@ -203,7 +260,7 @@ func (s *Store) finish() {
 	s.trash.group.Wait()
 	s.monitor.group.Wait()
 	s.membership.close()
-	for _, v := range s.volumes.list {
+	for _, v := range s.volumes.ever() {
 		v.packs.Close()
 	}
 	s.packers.Wait()
@@ -303,8 +360,8 @@ func (s *Store) VerifyReplica(id chunk.ID) error { return s.verifier.verify(id) 
 // Scrub has every replica verified from now on, at once, and does not wait. It returns, for each volume in service, the
 // number of the pass that does it: it is over when Volumes counts so many.
 func (s *Store) Scrub() map[string]uint64 {
-	passes := make(map[string]uint64, len(s.volumes.list))
-	for _, v := range inService(s.volumes.list) {
+	passes := make(map[string]uint64, len(s.volumes.all()))
+	for _, v := range inService(s.volumes.all()) {
 		if v.scrubber != nil {
 			passes[v.id] = v.scrubber.Request()
 		}
@@ -410,6 +467,40 @@ func (s *Store) EmptyTrash(id chunk.ID, gen chunk.Generation, number uint64) err
 // Volumes describes the volumes, in the order of Options.Directories. It asks the file systems for their free space.
 func (s *Store) Volumes() []datanode.VolumeState { return s.volumes.describe() }
 
+// OutOfService describes the volumes that are out of service, without asking their disks; all is the number of volumes.
+func (s *Store) OutOfService() (out []datanode.VolumeState, all int) {
+	volumes := s.volumes.all()
+	for _, v := range volumes {
+		if v.health.Out() {
+			out = append(out, v.describe())
+		}
+	}
+	return out, len(volumes)
+}
+
+// AddDisk takes a directory as a further volume, durably: a later Open uses it too, whether the options name it or not.
+// It is there, and empty; one that belongs to this node, because it was removed, is read. One that is a volume in
+// service already: no error.
+//
+// Errors: fault.Invalid (it is not there, not empty, inside or above a volume, of another node or cluster; too many
+// volumes), fault.Exists (its volume is out of service), fault.NoSpace, fault.Busy (another process has it; a disk does
+// not answer), fault.CorruptData, fault.Version, fault.Disk. After one of the last two it may be used by a later Open.
+func (s *Store) AddDisk(directory string) (datanode.VolumeState, error) {
+	return s.changes.add("add disk", directory)
+}
+
+// RemoveDisk takes a volume out, durably: no later Open uses it, until it is added again. Its files stay. disk is its
+// directory, its id, or the beginning of that. One that is removed already: no error.
+//
+// Errors: fault.NotFound, fault.Invalid (disk means more than one), fault.Exists (it works), fault.TooFewNodes (no
+// other one does), fault.Busy, fault.Disk.
+func (s *Store) RemoveDisk(disk string) (datanode.VolumeState, error) { return s.changes.remove(disk) }
+
+// ReplaceDisk is RemoveDisk, unless that was done, and then AddDisk of an empty directory; empty: the same directory.
+func (s *Store) ReplaceDisk(disk, directory string) (datanode.VolumeState, error) {
+	return s.changes.replace(disk, directory)
+}
+
 // VolumeOf is the id of the volume that a replica of a chunk is on, in service or not; "": there is none. No I/O.
 func (s *Store) VolumeOf(id chunk.ID) string {
 	if r := s.index.lookup(id); r != nil {
@@ -432,7 +523,7 @@ func (s *Store) ObserveEpoch(epoch, txid uint64) error { return s.membership.obs
 
 // Replicas lists all replicas, corrupt ones too, of the volumes in service, in no order: a snapshot for a full report.
 func (s *Store) Replicas() []chunk.Replica {
-	list := make([]chunk.Replica, 0, len(s.volumes.list))
+	list := make([]chunk.Replica, 0, len(s.volumes.all()))
 	for _, r := range s.index.all() {
 		if v := r.snapshot(); v.state != 0 && !r.volume.health.Out() {
 			list = append(list, r.describe(v))

@@ -494,7 +494,7 @@ func TestPlacementFollowsRoomHealthAndReserve(t *testing.T) {
 	require.NoError(t, err)
 	_, err = s.volumes.choose(testID(1), 40<<30, s.volumes.space)
 	require.ErrorIs(t, err, fault.NoSpace)
-	s.volumes.list[1].noteError(syscall.EROFS)
+	s.volumes.all()[1].noteError(syscall.EROFS)
 	v, err = s.volumes.choose(testID(1), 0, s.volumes.space)
 	require.NoError(t, err)
 	require.Equal(t, "/a", v.directory)

@@ -146,6 +146,14 @@ func (t *trash) wait(item trashItem) {
 	}
 }
 
+// forget leaves what is in the trash of a volume there for ever.
+func (t *trash) forget(v *volume) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.mu.items = slices.DeleteFunc(t.mu.items, func(item trashItem) bool { return item.taken() || item.volume == v })
+	t.mu.taken = 0
+}
+
 func (t *trash) stop() { close(t.done) }
 
 func (t *trash) run() {

@@ -45,7 +45,8 @@ type volume struct {
 	logger    *slog.Logger
 	health    *health.Volume
 	identity  volumeIdentity // guarded by membership.persist after Open
-	mounted   bool           // it was a mount point when the store was opened
+	mounted   bool           // it was a mount point when it was opened
+	added     bool           // while a store ran: the configuration does not name it
 	device    uint64         // of the directory's file system then; 0: not known
 	lock      io.Closer      // nil: it was out of service from the start
 	workers   []*worker
@@ -102,6 +103,11 @@ func (v *volume) open() (err error) {
 		v.mounted = vfs.Device(above) != v.device
 	}
 	return v.load()
+}
+
+// record is what the other volumes know of it.
+func (v *volume) record() volumeRecord {
+	return volumeRecord{VolumeID: v.id, Directory: path.Clean(v.directory), MountPoint: v.mounted, Added: v.added}
 }
 
 // load reads the identity and completes the tree of directories.

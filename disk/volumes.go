@@ -4,7 +4,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/zeebo/xxh3"
 
@@ -17,16 +19,27 @@ import (
 // errSpaceUnknown: the room of a volume would have to be asked for.
 var errSpaceUnknown = errors.New("the free space is not known")
 
-// volumes are those of a store, in the order of Options.Directories. It chooses where a new replica goes.
+// volumes are those of a store, in the order in which they came. It chooses where a new replica goes.
 type volumes struct {
 	*env
-	list []*volume
+	list atomic.Pointer[[]*volume] // replaced, never changed
+	left []*volume                 // were taken out while the store runs; guarded by gate
 }
+
+// all lists the volumes. The list does not change.
+func (vs *volumes) all() []*volume { return *vs.list.Load() }
+
+// ever lists also those that were taken out: their goroutines end with the store. The gate is
+// held, or closed: then nothing changes any more.
+func (vs *volumes) ever() []*volume { return append(slices.Clone(vs.all()), vs.left...) }
+
+func (vs *volumes) set(list []*volume) { vs.list.Store(&list) }
 
 // describe asks the file systems for their free space.
 func (vs *volumes) describe() []datanode.VolumeState {
-	list := make([]datanode.VolumeState, len(vs.list))
-	for i, v := range vs.list {
+	all := vs.all()
+	list := make([]datanode.VolumeState, len(all))
+	for i, v := range all {
 		if v.placeable() { // else the answer may not come
 			if _, err := vs.space(v); err != nil {
 				v.logger.Debug("no answer to how much room there is", "err", err)
@@ -90,10 +103,11 @@ type candidate struct {
 // does.
 func (vs *volumes) choose(id chunk.ID, sizeHint int64, space func(*volume) (int64, error)) (*volume, error) {
 	const op = "place replica"
-	candidates := make([]candidate, 0, len(vs.list))
+	all := vs.all()
+	candidates := make([]candidate, 0, len(all))
 	var most int64
 	emptiest := ""
-	for _, volume := range vs.list {
+	for _, volume := range all {
 		if !volume.placeable() {
 			continue
 		}
@@ -114,7 +128,7 @@ func (vs *volumes) choose(id chunk.ID, sizeHint int64, space func(*volume) (int6
 		candidates = append(candidates, c)
 	}
 	if len(candidates) == 0 {
-		return nil, chunkError(fault.Disk, op, id, "none of %d volumes is healthy: %s", len(vs.list), vs.complaints())
+		return nil, chunkError(fault.Disk, op, id, "none of %d volumes is healthy: %s", len(all), vs.complaints())
 	}
 	chosen, total := withoutSlow(candidates)
 	if total == 0 {
@@ -147,18 +161,18 @@ func inService(volumes []*volume) []*volume {
 
 // any is a volume whose workers can be given work: one in service, if there is one.
 func (vs *volumes) any() *volume {
-	for _, v := range vs.list {
+	for _, v := range vs.all() {
 		if v.placeable() {
 			return v
 		}
 	}
-	return vs.list[0]
+	return vs.all()[0]
 }
 
 // complaints name the volumes that are out of service, for people.
 func (vs *volumes) complaints() string {
 	var texts []string
-	for _, v := range vs.list {
+	for _, v := range vs.all() {
 		if status := v.health.Status(); status.State.OutOfService() || v.health.Stalled() {
 			texts = append(texts, v.directory+" is "+status.State.String()+" ("+status.Last+")")
 		}
@@ -169,7 +183,7 @@ func (vs *volumes) complaints() string {
 // unlock releases the volumes to other processes.
 func (vs *volumes) unlock() error {
 	var failures []error
-	for _, v := range vs.list {
+	for _, v := range vs.ever() {
 		failures = append(failures, v.close())
 	}
 	return errors.Join(failures...)
@@ -180,7 +194,7 @@ func (vs *volumes) unlock() error {
 // when it goes on. Error: fault.Disk, which names those that stay locked.
 func (vs *volumes) abandon() error {
 	var failures []error
-	for _, v := range vs.list {
+	for _, v := range vs.ever() {
 		hanging := v.health.Retire()
 		if hanging == "" {
 			failures = append(failures, v.close())

@@ -13,9 +13,9 @@ import (
 func newDisk(program *app) *cobra.Command {
 	return group(&cobra.Command{
 		Use:     "disk",
-		Short:   "look at the disks of datanodes",
+		Short:   "look at the disks of datanodes, and change them",
 		Example: "  ww admin disk list",
-	}, newDiskList(program))
+	}, newDiskList(program), newDiskAdd(program), newDiskRemove(program), newDiskReplace(program))
 }
 
 func newDiskList(program *app) *cobra.Command {

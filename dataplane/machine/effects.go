@@ -50,6 +50,7 @@ type Query struct {
 	Copy    *wire.CopyRange
 	Scrub   *wire.Scrub
 	Trash   *wire.Trash
+	Disks   *wire.Disks
 }
 
 // Refusal is the answer to a query that was not carried out.
@@ -63,6 +64,8 @@ func (q *Query) Refusal(status wire.Status) (op wire.Op, body any) {
 		return wire.OpScrubReply, &wire.ScrubReply{BodyVersion: wire.BodyVersion, Status: status}
 	case q.Trash != nil:
 		return wire.OpTrashReply, &wire.TrashReply{BodyVersion: wire.BodyVersion, Status: status}
+	case q.Disks != nil:
+		return wire.OpDisksReply, &wire.DisksReply{BodyVersion: wire.BodyVersion, Status: status}
 	}
 	return wire.OpCopyReply, &wire.CopyReply{BodyVersion: wire.BodyVersion, Status: status}
 }

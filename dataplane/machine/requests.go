@@ -21,6 +21,7 @@ var requests = map[wire.Op]request{
 	wire.OpCopy:      {"copy", query(func(o *wire.CopyRange) Query { return Query{Copy: o} })},
 	wire.OpScrub:     {"scrub", query(func(o *wire.Scrub) Query { return Query{Scrub: o} })},
 	wire.OpTrash:     {"trash", query(func(o *wire.Trash) Query { return Query{Trash: o} })},
+	wire.OpDisks:     {"disks", query(func(o *wire.Disks) Query { return Query{Disks: o} })},
 
 	wire.OpOpenRecords: {"open records", (*Machine).serveOpenRecords},
 }

@@ -77,7 +77,10 @@ func bodies() map[string]struct {
 		"scrub_reply": {OpScrubReply, &ScrubReply{BodyVersion: 1, Volumes: []ScrubVolume{{VolumeID: "volume-a",
 			Passes: 3, Wanted: 4, Percent: 50, Replicas: 1000, Bytes: 1 << 40, Bad: 2}}}},
 		"scrub_refused": {OpScrubReply, &ScrubReply{BodyVersion: 1, Status: status}},
-		"trash_list":    {OpTrash, &Trash{BodyVersion: 1, Action: TrashList, Number: 7}},
+		"disks":         {OpDisks, &Disks{BodyVersion: 1, Action: DiskReplace, Disk: "/srv/1", Directory: "/srv/2"}},
+		"disks_reply": {OpDisksReply, &DisksReply{BodyVersion: 1, VolumeID: "v7", Directory: "/srv/2",
+			State: "healthy"}},
+		"trash_list": {OpTrash, &Trash{BodyVersion: 1, Action: TrashList, Number: 7}},
 		"trash_restore": {OpTrash, &Trash{BodyVersion: 1, Action: TrashRestore, ChunkID: testID(), Generation: 4,
 			Number: 8}},
 		"trash_reply": {OpTrashReply, &TrashReply{BodyVersion: 1, Entries: []TrashEntry{{ChunkID: testID(),
@@ -129,6 +132,10 @@ func emptyOf(t testing.TB, body any) any {
 		return new(Scrub)
 	case *ScrubReply:
 		return new(ScrubReply)
+	case *Disks:
+		return new(Disks)
+	case *DisksReply:
+		return new(DisksReply)
 	case *Trash:
 		return new(Trash)
 	case *TrashReply:

@@ -65,7 +65,10 @@ const (
 	OpTrash      Op = 21 // client → datanode: body Trash
 	OpTrashReply Op = 22 // its answer: body TrashReply
 
-	opLast = OpTrashReply
+	OpDisks      Op = 23 // client → datanode: body Disks
+	OpDisksReply Op = 24 // its answer: body DisksReply
+
+	opLast = OpDisksReply
 )
 
 // Flags of a packet.

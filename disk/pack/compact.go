@@ -3,6 +3,7 @@ package pack
 import (
 	"errors"
 	"io/fs"
+	"slices"
 	"sync"
 	"time"
 
@@ -39,9 +40,13 @@ type Claim interface {
 type Compactor struct {
 	owner Owner
 	clock clock.Clock
-	sets  []*Set        // all of them were made before Run
 	wake  chan struct{} // capacity 1
 	done  chan struct{} // closed by Stop
+
+	mu struct {
+		sync.Mutex
+		sets []*Set // in the order in which they were made
+	}
 }
 
 // NewCompactor makes a compactor for the sets that are made with it.
@@ -92,7 +97,10 @@ func (c *Compactor) Run() {
 // next is the segment that holds the least of those worth it, on the first volume that has one.
 func (c *Compactor) next() (best *Segment) {
 	now := c.clock.Now()
-	for _, s := range c.sets {
+	c.mu.Lock()
+	sets := slices.Clone(c.mu.sets)
+	c.mu.Unlock()
+	for _, s := range sets {
 		s.mu.Lock()
 		for _, g := range s.mu.segments {
 			if g.wasteful() && !now.Before(g.retryAt) && (best == nil || g.live < best.live) {

@@ -54,7 +54,9 @@ func New(o Options) *Set {
 	s := &Set{options: o}
 	s.packer = &packer{set: s, queue: make(chan *Job, queueDepth)}
 	s.mu.segments = make(map[uint64]*Segment)
-	o.Compactor.sets = append(o.Compactor.sets, s)
+	o.Compactor.mu.Lock()
+	defer o.Compactor.mu.Unlock()
+	o.Compactor.mu.sets = append(o.Compactor.mu.sets, s)
 	return s
 }
 
@@ -76,6 +78,19 @@ func (s *Set) Run() { s.packer.run() }
 
 // Close ends the queue; nothing may be submitted any more.
 func (s *Set) Close() { close(s.packer.queue) }
+
+// Retire closes the files that nobody uses, and has the compactor leave the segments alone.
+func (s *Set) Retire() {
+	c := s.options.Compactor
+	c.mu.Lock()
+	c.mu.sets = slices.DeleteFunc(slices.Clone(c.mu.sets), func(other *Set) bool { return other == s })
+	c.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, g := range s.mu.segments {
+		s.options.Files.Detach(&g.Owner)
+	}
+}
 
 // Closed lists the segments that nothing is appended to any more, oldest first.
 func (s *Set) Closed() []*Segment {

@@ -193,6 +193,21 @@ func (c *Client) Scrub(ctx context.Context, at wire.Hop, id chunk.ID, length int
 	return reply, nil
 }
 
+// Disks has a datanode change its disks.
+func (c *Client) Disks(ctx context.Context, at wire.Hop, request *wire.Disks) (reply wire.DisksReply, err error) {
+	answer := func(conn *Connection) (reusable bool, err error) {
+		reply = wire.DisksReply{}
+		if err := conn.Expect(wire.OpDisksReply, &reply, time.Now().Add(disksTimeout)); err != nil {
+			return false, err
+		}
+		return true, reply.Status.Err("change disks", at.Address)
+	}
+	if err := c.exchange(ctx, at.Address, c.DialTimeout, wire.OpDisks, request, answer); err != nil {
+		return wire.DisksReply{}, Fault(err, "change disks", at, "")
+	}
+	return reply, nil
+}
+
 // Trash asks a datanode about its trash, or has it restore or forget one replica of it.
 func (c *Client) Trash(ctx context.Context, at wire.Hop, request *wire.Trash) (reply wire.TrashReply, err error) {
 	const op = "trash"

@@ -16,6 +16,10 @@ const (
 	// connection is sent again after one second.
 	shortPatience = 1500 * time.Millisecond
 
+	// disksTimeout bounds a change of a datanode's disks: a new one that holds replicas is listed, and those that hang
+	// are waited for.
+	disksTimeout = 5 * time.Minute
+
 	readRunBytes = 1 << 20 // the most that is read before it is verified
 
 	copyRateLeast = 8 << 20 // a datanode that copies fewer bytes per second is not waited for

@@ -1,0 +1,373 @@
+package disk
+
+import (
+	"errors"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/whispering-woods/ww/disk/chunkfile"
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
+	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
+)
+
+// changes adds volumes to a store that runs, and takes volumes out of it, one at a time. What the identity files say is
+// true: a volume is added once its own file and those of its siblings say so, and removed once theirs do.
+type changes struct {
+	*Store
+	one sync.Mutex // held through a change
+}
+
+// add is Store.AddDisk.
+func (c *changes) add(op, directory string) (datanode.VolumeState, error) {
+	c.one.Lock()
+	defer c.one.Unlock()
+	return c.addOne(op, path.Clean(directory), nil)
+}
+
+// addOne adds a volume, in the place of a removed one if there is one.
+func (c *changes) addOne(op, directory string, instead *volumeRecord) (datanode.VolumeState, error) {
+	if known := c.at(directory); known != nil {
+		if !known.health.Out() {
+			return known.describe(), nil
+		}
+		return known.describe(), &fault.Error{Kind: fault.Exists, Op: op, Path: directory,
+			Reason: "it is a disk of this datanode, and is out of service: " + known.health.Status().Last,
+			Hint:   "replace it: `ww admin disk replace`"}
+	}
+	if err := c.checkPlace(op, directory, instead); err != nil {
+		return datanode.VolumeState{}, err
+	}
+	added := newVolume(c.env, directory, c.lost)
+	added.added = !slices.ContainsFunc(c.options.Directories, func(d string) bool { return path.Clean(d) == directory })
+	err := added.open()
+	if err == nil {
+		err = c.checkVolume(op, added, instead)
+	}
+	if err == nil {
+		err = c.admit(op, added)
+	}
+	if err != nil {
+		c.trash.forget(added)
+		if added.packs != nil {
+			added.packs.Retire()
+		}
+		return datanode.VolumeState{}, errors.Join(err, added.close())
+	}
+	(&roll{fs: c.fs}).note(added)
+	if err := c.adopt(added); err != nil {
+		added.noteError(err)
+		return added.describe(), err
+	}
+	added.logger.Info("disk added", "id", added.id, "mounted", added.mounted, "replicas", added.replicas.Load())
+	return added.describe(), nil
+}
+
+// at is the volume of a directory, nil if there is none.
+func (c *changes) at(directory string) *volume {
+	for _, v := range c.volumes.all() {
+		if path.Clean(v.directory) == directory {
+			return v
+		}
+	}
+	return nil
+}
+
+// checkPlace refuses a directory that cannot be a volume, before anything is written to it.
+func (c *changes) checkPlace(op, directory string, instead *volumeRecord) error {
+	refuse := func(hint, reason string) error {
+		return &fault.Error{Kind: fault.Invalid, Op: op, Path: directory, Reason: reason, Hint: hint}
+	}
+	if !path.IsAbs(directory) {
+		return refuse("name the whole path, as the datanode sees it", "the directory is not an absolute path")
+	}
+	volumes := c.volumes.all()
+	if len(volumes) >= limits.VolumesPerNodeMax {
+		return refuse("", limits.CheckCount("volumes", len(volumes)+1, limits.VolumesPerNodeMax))
+	}
+	for _, v := range volumes {
+		other := path.Clean(v.directory)
+		if within(directory, other) || within(other, directory) {
+			return refuse("name a directory of its own", "it is inside or above the disk "+other)
+		}
+	}
+	switch info, err := c.fs.Stat(directory); {
+	case errors.Is(err, fs.ErrNotExist):
+		return refuse("mount the disk, or make the directory", "the directory does not exist")
+	case err != nil:
+		return diskError(op, directory, chunk.ID{}, err)
+	case !info.IsDir():
+		return refuse("", "it is not a directory")
+	}
+	_, own, err := readIdentity(c.fs, path.Join(directory, identityName))
+	if err != nil {
+		return err
+	}
+	if own && instead == nil {
+		return nil
+	}
+	entries, err := c.fs.ReadDir(directory)
+	if err != nil {
+		return diskError(op, directory, chunk.ID{}, err)
+	}
+	for _, entry := range entries {
+		if own || !slices.Contains(emptyVolume, entry.Name()) {
+			return refuse("name an empty directory", "it is not empty: "+entry.Name()+" is in it")
+		}
+	}
+	return nil
+}
+
+// emptyVolume are the names in the root of an empty file system, and of a volume whose making was cut off.
+var emptyVolume = []string{"lost+found", chunkfile.Directory, packsDirectory, trashDirectory, quarantineDirectory,
+	lockName, formatName, identityName + ".tmp"}
+
+// within tells whether a path is below a directory.
+func within(p, directory string) bool {
+	return strings.HasPrefix(p, strings.TrimSuffix(directory, "/")+"/")
+}
+
+// checkVolume refuses a volume of somebody else, and one without room or that is not mounted.
+func (c *changes) checkVolume(op string, candidate *volume, instead *volumeRecord) error {
+	now, theirs := c.Identity(), candidate.identity
+	refuse := func(kind fault.Kind, hint, reason string) error {
+		return &fault.Error{Kind: kind, Op: op, Path: candidate.directory, Node: now.NodeID, Reason: reason, Hint: hint}
+	}
+	switch {
+	case theirs.NodeID != "" && theirs.NodeID != now.NodeID:
+		return refuse(fault.Invalid, "name an empty directory", "it is a disk of datanode "+theirs.NodeID)
+	case theirs.ClusterID != "" && now.ClusterID != "" && theirs.ClusterID != now.ClusterID:
+		return refuse(fault.Invalid, "name an empty directory", "it is a disk of cluster "+theirs.ClusterID)
+
+	case instead != nil && instead.MountPoint && path.Clean(instead.Directory) == candidate.directory &&
+		!candidate.mounted:
+		return refuse(fault.Invalid, "mount the new disk, or name another directory",
+			"the disk that it replaces was mounted here, and nothing is mounted here now")
+	}
+	for _, other := range c.volumes.all() {
+		if theirs.VolumeID != "" && other.id == theirs.VolumeID {
+			return refuse(fault.Invalid, "name an empty directory", "it is a copy of the disk "+other.directory)
+		}
+	}
+	free, err := c.volumes.space(candidate)
+	if err != nil {
+		return diskError(op, candidate.directory, chunk.ID{}, err)
+	}
+	if free <= c.options.ReserveBytes && theirs.NodeID == "" {
+		return noRoom(op, chunk.ID{}, "the disk has no room above datanode.reserve")
+	}
+	return nil
+}
+
+// admit gives a volume its id, has it written down, and takes it into service.
+func (c *changes) admit(op string, added *volume) error {
+	member := c.membership
+	member.persist.Lock()
+	defer member.persist.Unlock()
+	if member.persist.closed {
+		return closedError(op)
+	}
+	if added.id = added.identity.VolumeID; added.id == "" {
+		var err error
+		if added.id, err = newID(c.options.Random); err != nil {
+			return err
+		}
+	}
+	records := slices.DeleteFunc(slices.Clone(member.persist.records), func(r volumeRecord) bool {
+		return r.VolumeID == added.id
+	})
+	records = append(records, added.record())
+	// Its own file comes first: a volume that the others do not know may be added again, one that they know and that
+	// has no file would be missing.
+	if err := member.recordLocked([]*volume{added}, records); err != nil {
+		return err
+	}
+	c.equip(added)
+	if err := c.trash.load(added); err != nil {
+		return err
+	}
+	all := append(slices.Clone(c.volumes.all()), added)
+	if err := member.recordLocked(all, records); err != nil {
+		return err
+	}
+	c.patrol(added)
+	c.gate.Lock()
+	defer c.gate.Unlock()
+	if c.gate.closed {
+		return closedError(op)
+	}
+	c.launch(added)
+	c.volumes.set(all)
+	return nil
+}
+
+// adopt reads what a volume that comes back holds.
+func (c *changes) adopt(v *volume) error {
+	start := &scan{env: c.env, index: c.index, quarantine: c.quarantine, trash: c.trash}
+	var found listing
+	if err := found.read(v); err != nil {
+		return err
+	}
+	for _, r := range slices.Concat(found.replicas, found.corrupt) {
+		if err := start.adopt(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// find is the volume, or the record of a removed one, that a person names.
+func (c *changes) find(op, name string) (*volume, *volumeRecord, error) {
+	refuse := func(kind fault.Kind, reason string) error {
+		return &fault.Error{Kind: kind, Op: op, Path: name, Node: c.Identity().NodeID, Reason: reason,
+			Hint: "see `ww admin disk list`"}
+	}
+	for _, means := range []func(id, directory string) bool{
+		func(id, directory string) bool { return id == name || directory == path.Clean(name) },
+		func(id, _ string) bool { return strings.HasPrefix(id, name) },
+	} {
+		var listed []*volume
+		for _, v := range c.volumes.all() {
+			if means(v.id, path.Clean(v.directory)) {
+				listed = append(listed, v)
+			}
+		}
+		switch {
+		case len(listed) == 1:
+			return listed[0], nil, nil
+		case len(listed) > 1:
+			return nil, nil, refuse(fault.Invalid, "more than one disk has an id that begins so")
+		}
+		c.membership.persist.Lock()
+		records := c.membership.persist.records
+		c.membership.persist.Unlock()
+		for _, record := range slices.Backward(records) {
+			if record.Removed && means(record.VolumeID, record.Directory) {
+				return nil, &record, nil
+			}
+		}
+	}
+	return nil, nil, refuse(fault.NotFound, "the datanode has no such disk")
+}
+
+// remove is Store.RemoveDisk.
+func (c *changes) remove(name string) (datanode.VolumeState, error) {
+	const op = "remove disk"
+	c.one.Lock()
+	defer c.one.Unlock()
+	v, left, err := c.find(op, name)
+	switch {
+	case err != nil:
+		return datanode.VolumeState{}, err
+	case left != nil:
+		return datanode.VolumeState{ID: left.VolumeID, Directory: left.Directory}, nil
+	}
+	return c.removeOne(op, v)
+}
+
+func (c *changes) removeOne(op string, leaving *volume) (datanode.VolumeState, error) {
+	rest := slices.DeleteFunc(slices.Clone(c.volumes.all()), func(other *volume) bool { return other == leaving })
+	refuse := func(kind fault.Kind, hint, reason string) error {
+		return &fault.Error{Kind: kind, Op: op, Path: leaving.directory, Reason: reason, Hint: hint}
+	}
+	switch {
+	case !leaving.health.Out():
+		return leaving.describe(), refuse(fault.Exists, "`ww admin node decommission` moves all chunks off a datanode",
+			"the disk works, and chunks are on it")
+	case len(inService(rest)) == 0:
+		return leaving.describe(), refuse(fault.TooFewNodes, "add another one first: `ww admin disk add`",
+			"no other disk of the datanode works")
+	case len(c.volumes.left) >= changesMax:
+		return leaving.describe(), refuse(fault.Busy, "restart the datanode",
+			"too many disks were removed since its start")
+	}
+	member := c.membership
+	member.persist.Lock()
+	defer member.persist.Unlock()
+	if member.persist.closed {
+		return leaving.describe(), closedError(op)
+	}
+	if err := member.recordLocked(rest, withoutRecord(member.persist.records, leaving)); err != nil {
+		return leaving.describe(), err
+	}
+	c.gate.Lock()
+	defer c.gate.Unlock()
+	if c.gate.closed {
+		return leaving.describe(), closedError(op)
+	}
+	c.volumes.set(rest)
+	c.volumes.left = append(c.volumes.left, leaving)
+	leaving.logger.Warn("disk removed: its files stay, and no start uses it", "id", leaving.id)
+	gone := leaving.describe()
+	gone.Error = c.release(leaving)
+	return gone, nil
+}
+
+// withoutRecord is the list of volumes after one was removed. The oldest removed ones are forgotten.
+func withoutRecord(records []volumeRecord, leaving *volume) []volumeRecord {
+	gone := volumeRecord{VolumeID: leaving.id, Directory: path.Clean(leaving.directory), MountPoint: leaving.mounted}
+	var rest, removed []volumeRecord
+	for _, record := range records {
+		switch {
+		case record.VolumeID == leaving.id:
+			gone.MountPoint = gone.MountPoint || record.MountPoint
+		case record.Removed:
+			removed = append(removed, record)
+		default:
+			rest = append(rest, record)
+		}
+	}
+	gone.Removed = true
+	removed = append(removed, gone)
+	return append(rest, removed[max(0, len(removed)-changesMax):]...)
+}
+
+// release gives the disk of a removed volume free, so that it can be unmounted. hanging says why that is not possible
+// while this process runs; "": it is.
+func (c *changes) release(leaving *volume) (hanging string) {
+	c.trash.forget(leaving)
+	if hanging = leaving.health.Retire(); hanging != "" {
+		return hanging
+	}
+	leaving.packs.Retire()
+	for _, r := range c.index.all() {
+		if r.volume == leaving {
+			c.files.Detach(&r.Owner)
+		}
+	}
+	if err := leaving.close(); err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+// replace is Store.ReplaceDisk.
+func (c *changes) replace(name, directory string) (datanode.VolumeState, error) {
+	const op = "replace disk"
+	c.one.Lock()
+	defer c.one.Unlock()
+	old, left, err := c.find(op, name)
+	if err != nil {
+		return datanode.VolumeState{}, err
+	}
+	if left == nil {
+		record := old.record()
+		left = &record
+		if !old.health.Out() {
+			return old.describe(), &fault.Error{Kind: fault.Exists, Op: op, Path: old.directory,
+				Reason: "the disk works",
+				Hint:   "remove it first: `ww admin disk remove`"}
+		}
+		if _, err := c.removeOne(op, old); err != nil {
+			return old.describe(), err
+		}
+	}
+	if directory == "" {
+		directory = left.Directory
+	}
+	return c.addOne(op, path.Clean(directory), left)
+}
