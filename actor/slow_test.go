@@ -233,21 +233,62 @@ func TestAmongSlowNodesThePolicyChooses(t *testing.T) {
 	require.Equal(t, "g", created.Chunks[0].Replicas[6].NodeID)
 }
 
-// A namenode that becomes active, or a datanode that starts again, does not count what was before.
+// A namenode that becomes active does not count what was before, nor at a datanode that registers again, however often.
 func TestLatenessBeginsWithTheFirstHeartbeat(t *testing.T) {
-	p := newPaced(t, Config{}, 4)
-	p.link = func(_, to string) time.Duration {
+	late := func(_, to string) time.Duration {
 		if to == "d" {
 			return time.Second
 		}
 		return 0
 	}
-	p.work(20 * time.Second)
-	require.Equal(t, []string{"d"}, p.slow())
-	p.restart(p.nodes...)
-	p.link = func(string, string) time.Duration { return 0 }
-	p.work(20 * time.Second)
-	require.Empty(t, p.slow())
+	for what, slow := range map[string]func(*paced){
+		"link": func(p *paced) { p.link = late },
+		"disk": func(p *paced) { p.disk = func(node string) time.Duration { return late("", node) } },
+	} {
+		t.Run(what, func(t *testing.T) {
+			p := newPaced(t, Config{}, 4)
+			slow(p)
+			p.work(20 * time.Second)
+			require.Equal(t, []string{"d"}, p.slow())
+			p.restart(p.nodes...)
+			p.link, p.disk = allAlike, alike
+			for range 10 {
+				p.work(2 * time.Second)
+				for _, n := range read[ClusterStatusResult](p.harness, &ClusterStatus{}).Nodes {
+					require.Empty(t, n.SlowReason, n.NodeID)
+				}
+				for _, id := range p.nodes { // their streams broke
+					p.register(id)
+				}
+			}
+		})
+	}
+}
+
+// What slow nodes say of others is not heard: their own time may be what they measure.
+func TestASlowNodeCondemnsNobody(t *testing.T) {
+	p := newPaced(t, Config{}, 8)
+	p.disk = func(node string) time.Duration {
+		if node <= "b" {
+			return time.Second
+		}
+		return time.Millisecond
+	}
+	p.work(12 * time.Second)
+	require.Equal(t, []string{"a", "b"}, p.slow())
+	p.link = func(from, to string) time.Duration {
+		switch {
+		case to != "h" || from == "c":
+			return time.Millisecond
+		case from <= "b":
+			return time.Second
+		}
+		return -1 // nothing goes there
+	}
+	for range 20 {
+		p.work(time.Second)
+		require.Equal(t, []string{"a", "b"}, p.slow())
+	}
 }
 
 func TestASlowNodeLeadsNoRecovery(t *testing.T) {

@@ -32,6 +32,7 @@ type (
 type fake struct {
 	controlpb.UnimplementedEditLogServer
 	status  controlpb.LogStatusResponse
+	asked   func(context.Context) // before it tells its status; may be nil
 	acquire func() (*controlpb.AcquireEpochResponse, error)
 	append  func(appendServer) error
 	tail    func(*controlpb.TailRequest, tailServer) error
@@ -40,7 +41,10 @@ type fake struct {
 	download func(*controlpb.DownloadCheckpointRequest, downloadServer) error
 }
 
-func (f *fake) LogStatus(context.Context, *controlpb.LogStatusRequest) (*controlpb.LogStatusResponse, error) {
+func (f *fake) LogStatus(ctx context.Context, _ *controlpb.LogStatusRequest) (*controlpb.LogStatusResponse, error) {
+	if f.asked != nil {
+		f.asked(ctx)
+	}
 	return &controlpb.LogStatusResponse{Leader: f.status.Leader, Ready: f.status.Ready,
 		LeaderAddress: f.status.LeaderAddress, Error: f.status.Error}, nil
 }
@@ -253,6 +257,24 @@ func TestInFlightIsBounded(t *testing.T) {
 	require.ErrorIs(t, err, fault.Invalid)
 	_, err = log.OpenWriter(WriterOptions{Grant: Grant{Address: address}})
 	require.ErrorIs(t, err, fault.Invalid)
+}
+
+// A round of questions that the caller's end cuts short says nothing of a server that answered before.
+func TestTheLastCompleteRoundIsTold(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	rounds := 0
+	follower := &fake{status: controlpb.LogStatusResponse{Ready: true, LeaderAddress: "10.9.9.9:7710"},
+		asked: func(asking context.Context) {
+			if rounds++; rounds > 1 {
+				cancel()
+				<-asking.Done()
+			}
+		}}
+	address, _ := serve(t, follower)
+	_, err := dial(t, address).AcquireEpoch(ctx, "nn")
+	require.ErrorIs(t, err, context.Canceled)
+	require.ErrorContains(t, err, "follows 10.9.9.9:7710")
+	require.Equal(t, 2, rounds)
 }
 
 func TestTheLeaderIsFoundAmongMany(t *testing.T) {
