@@ -3,6 +3,7 @@ package actor
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	"github.com/whispering-woods/ww/actor/codec"
 	"github.com/whispering-woods/ww/actor/leases"
@@ -381,6 +382,40 @@ func applyRename(state *State, record *codec.RenameRecord) (*RenameResult, error
 	state.tree.Attach(target, record.TargetName, slot)
 	state.leases.Rename(record.Inode, record.TargetName)
 	return &RenameResult{}, nil
+}
+
+func applyTrash(state *State, record *codec.TrashRecord) (*TrashedResult, error) {
+	if limits.CheckPath("trash", record.Path) != nil {
+		return nil, namespace.Inconsistent("a path of %d bytes", len(record.Path))
+	}
+	names := strings.Split(record.Path[1:], "/")
+	if int64(record.Made) >= int64(len(names)) {
+		return nil, namespace.Inconsistent("%d directories on the way to %q", record.Made, record.Path)
+	}
+	name := names[len(names)-1]
+	slot, there := state.tree.Entry(record.SourceParent, name)
+	if !there || state.tree.Inode(slot).ID() != record.Inode {
+		return nil, namespace.Inconsistent("inode %d is not at %q", record.Inode, name)
+	}
+	source, err := state.tree.Directory(record.SourceParent)
+	if err != nil {
+		return nil, err
+	}
+	parent, err := state.tree.Directory(record.Parent)
+	if err != nil {
+		return nil, err
+	}
+	made := names[len(names)-1-int(record.Made) : len(names)-1]
+	if err := cmp.Or(state.tree.CheckNew(record.FirstID, made),
+		state.tree.CheckFree(parent, names[len(names)-1-int(record.Made)], 0),
+		state.tree.CheckMove(slot, record.Parent)); err != nil {
+		return nil, err
+	}
+	parent = state.tree.MakeDirectories(parent, record.FirstID, made)
+	state.tree.Detach(source, name, slot)
+	state.tree.Attach(parent, name, slot)
+	state.tree.Trash(slot)
+	return &TrashedResult{Path: record.Path}, nil
 }
 
 func applyRemove(s *State, record *codec.RemoveRecord) (*RemoveResult, error) {

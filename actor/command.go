@@ -110,7 +110,7 @@ type (
 		Overwrite      bool
 	}
 	// Remove deletes a file or directory. Result: *RemoveResult. With ToTrash it moves it to the trash of User, if
-	// Config.TrashExpiry is set and it is not there already. Result then: *TrashedResult; *RenameResult to a retry.
+	// Config.TrashExpiry is set and it is not there already. Result then: *TrashedResult.
 	Remove struct {
 		Path      string
 		Recursive bool

@@ -92,6 +92,8 @@ type (
 		Files, Directories uint64
 		Bytes              int64
 	}
+	// TrashedResult answers a Remove that deleted nothing: where it is now.
+	TrashedResult struct{ Path string }
 	// RecoverLeaseResult answers RecoverLease: false means that recovery has begun.
 	RecoverLeaseResult struct{ Closed bool }
 	// SetReplicationResult answers SetReplication.
@@ -105,8 +107,6 @@ type (
 
 // Results of reads and of the shell's own requests.
 type (
-	// TrashedResult answers a Remove that deleted nothing: where it is now.
-	TrashedResult struct{ Path string }
 	// ListResult answers List.
 	ListResult struct {
 		Entries []FileInfo

@@ -31,7 +31,7 @@ const (
 	MaintenanceMax = 7 * 24 * time.Hour
 
 	// expiredPerTick bounds the files, directories and chunks of the trash that one Tick deletes (≈ 2 µs each),
-	// trashUsersPerTick the users and trashNamesPerTick the names of each that it looks at.
+	// trashUsersPerTick the users and trashNamesPerTick the names of places that it looks at.
 	expiredPerTick    = 1024
 	trashUsersPerTick = 64
 	trashNamesPerTick = 1024

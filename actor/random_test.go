@@ -47,7 +47,7 @@ func newWorld(t testing.TB, seed int64) *world {
 		Config{DefaultChunkSize: 1 << 16, DefaultReplication: 2, DeleteGrace: 20 * time.Second,
 			RepairGrace:    5 * time.Second,
 			LeaseSoftLimit: 10 * time.Second, LeaseHardLimit: 30 * time.Second, CopyTimeout: 10 * time.Second,
-			RecoverWait: 2 * time.Second}),
+			RecoverWait: 2 * time.Second, TrashExpiry: time.Second}),
 		random: rand.New(rand.NewSource(seed)), up: make(map[string]bool),
 		disks: make(map[string]map[chunk.ID]chunk.Replica), lost: make(map[chunk.ID]bool)}
 	w.start(4)
@@ -124,7 +124,7 @@ func (w *world) round() {
 		w.do(w.as(client, &Rename{Source: w.path(), Target: w.path(), Overwrite: true}))
 	case 10:
 		if w.random.Intn(3) == 0 {
-			w.do(w.as(client, &Remove{Path: w.path(), Recursive: true}))
+			w.do(w.as(client, &Remove{Path: w.path(), Recursive: true, ToTrash: client == 1, User: "ann"}))
 		}
 	case 11:
 		w.breakPipeline()

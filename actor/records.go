@@ -39,6 +39,7 @@ var recordTypes = [...]recordType{
 	codec.KindNodeDuty:        ofNamenode(applyNodeDuty),
 	codec.KindNodeName:        ofNamenode(applyNodeName),
 	codec.KindReplication:     ofClient(applyReplication),
+	codec.KindTrash:           ofClient(applyTrash),
 }
 
 // recordPointer is a pointer to the struct T of a record.

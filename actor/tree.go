@@ -21,7 +21,7 @@ func mkdir(state *State, request *Mkdir) (any, *fault.Error) {
 		return nil, at.refuse(fault.Exists, "", "the root directory is always there")
 	}
 	target, err := state.tree.FindTarget(at.op, request.Path, request.Parents)
-	if err != nil {
+	if err := cmp.Or(err, reserved(at)); err != nil {
 		return nil, err
 	}
 	if target.Existing != 0 {
@@ -76,7 +76,7 @@ func create(state *State, request *Create) (any, *fault.Error) {
 		return nil, at.refuse(fault.Busy, "", "%d files are open, the limit", state.leases.Count())
 	}
 	target, err := state.tree.FindTarget(at.op, request.Path, request.Parents)
-	if err != nil {
+	if err := cmp.Or(err, reserved(at)); err != nil {
 		return nil, err
 	}
 	replaced, err := state.replaceable(at, target.Existing, request.Overwrite)
@@ -119,8 +119,14 @@ func rename(state *State, request *Rename) (any, *fault.Error) {
 	if err := cmp.Or(limits.CheckPath(at.op, request.Source), limits.CheckPath(at.op, request.Target)); err != nil {
 		return nil, err
 	}
-	if request.Source == "/" {
+	switch request.Source {
+	case "/":
 		return nil, at.refuse(fault.Invalid, "", "the root directory cannot be renamed")
+	case trash.Root:
+		return nil, at.refuse(fault.Invalid, "move what is in it", "the trash cannot be renamed")
+	}
+	if err := cmp.Or(expired(at), reserved(to)); err != nil {
+		return nil, err
 	}
 	slot, err := state.find(at)
 	if err != nil {
@@ -232,6 +238,9 @@ func setReplication(state *State, request *SetReplication) (any, *fault.Error) {
 	at := where{"set replication", request.Path}
 	slot, err := state.findFile(at)
 	if err != nil {
+		return nil, err
+	}
+	if err := expired(at); err != nil {
 		return nil, err
 	}
 	inode := state.tree.Inode(slot)

@@ -337,6 +337,9 @@ func openForAppend(state *State, request *Append) (any, *fault.Error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := expired(at); err != nil {
+		return nil, err
+	}
 	id := state.tree.Inode(slot).ID()
 	if lease := state.leases.Of(id); lease != nil {
 		if !request.RecoverLease {
@@ -503,6 +506,9 @@ func truncate(state *State, request *Truncate) (any, *fault.Error) {
 	at := where{"truncate", request.Path}
 	slot, err := state.findFile(at)
 	if err != nil {
+		return nil, err
+	}
+	if err := expired(at); err != nil {
 		return nil, err
 	}
 	inode := *state.tree.Inode(slot)

@@ -26,13 +26,15 @@ func userName() string {
 // Deleted is a file or directory that was removed and is in the trash.
 type Deleted struct {
 	TrashPath string    // where it is
+	Version   string    // of the removals; a later one of the same path has a higher name
 	Removed   time.Time // to the minute
 	Info      FileInfo  // Stat of TrashPath
 }
 
-// UndeleteOptions say whose trash is meant.
+// UndeleteOptions say what in the trash is meant.
 type UndeleteOptions struct {
 	User string // who removed it; default Options.User
+	From string // a Deleted.Version; empty: all, and to be brought back the newest
 }
 
 // ListDeleted lists what the trash has of a path, the newest first. A directory may also be one that was made for what
@@ -54,7 +56,10 @@ func (c *Client) ListDeleted(ctx context.Context, path string,
 			return
 		}
 		for _, place := range slices.Backward(places) {
-			found := Deleted{TrashPath: place.Path(options.User, path), Removed: place.Minute}
+			if options.From != "" && options.From != place.String() {
+				continue
+			}
+			found := Deleted{TrashPath: place.Path(options.User, path), Version: place.String(), Removed: place.Minute}
 			found.Info, err = c.Stat(ctx, found.TrashPath)
 			if errors.Is(err, fault.NotFound) || errors.Is(err, fault.NotDirectory) {
 				continue
@@ -82,8 +87,8 @@ func (c *Client) trashPlaces(ctx context.Context, user string) (places []trash.P
 	return places, nil
 }
 
-// Undelete moves the newest of what the trash has of a path back to it, and makes missing directories on the way.
-// Errors: fault.NotFound; fault.Exists if something is at the path; those of Mkdir and Rename.
+// Undelete moves the newest of what the trash has of a path, or the version that o names, back to it, and makes missing
+// directories on the way. Errors: fault.NotFound; fault.Exists if something is at the path; those of Mkdir and Rename.
 func (c *Client) Undelete(ctx context.Context, path string, o UndeleteOptions) (Deleted, error) {
 	const op = "undelete"
 	what := clean(op, &path)

@@ -45,6 +45,7 @@ func samples() []Record {
 		&RecoveredRecord{own, 5, 2, 7, 99},
 		&TruncateRecord{h, 5, "f", 1 << 33, true},
 		&ReplicationRecord{h, 5, "f", 2},
+		&TrashRecord{h, 5, 1, 2, 6, 2, "/.trash/u/20261201T0914Z/d/f"},
 		&SettlingRecord{own, 5, 2, 7, 99},
 		&NodeDutyRecord{own, 300, datanode.DutyMaintenance, 1_700_000_600_000},
 		&NodeNameRecord{own, 300, "rack7-ü"},

@@ -33,6 +33,7 @@ const (
 	KindNodeDuty        Kind = 17
 	KindNodeName        Kind = 19
 	KindReplication     Kind = 20
+	KindTrash           Kind = 23
 
 	// Frames of a checkpoint use the same framing.
 	KindCheckpointHead   Kind = 128
@@ -331,3 +332,17 @@ type ReplicationRecord struct {
 
 // Kind is KindReplication.
 func (*ReplicationRecord) Kind() Kind { return KindReplication }
+
+// TrashRecord moves an inode to the trash, with the directories that lack on the way.
+type TrashRecord struct {
+	Prefix
+	Inode        uint64
+	SourceParent uint64
+	Parent       uint64 // the deepest directory that is there
+	FirstID      uint64 // of the directories that are made
+	Made         uint32 // how many
+	Path         string // where it is then; its last element was its name before
+}
+
+// Kind is KindTrash.
+func (*TrashRecord) Kind() Kind { return KindTrash }

@@ -16,6 +16,7 @@ const (
 	FlagDirectory = 1 << 0
 	FlagHidden    = 1 << 1 // the file is not in the namespace yet
 	FlagCompleted = 1 << 2 // the file was closed at least once
+	FlagTrashed   = 1 << 3 // it was moved to the trash as a whole, and not made there for what was below it
 )
 
 // Inode is a file or directory: 64 bytes, no pointers.
@@ -87,6 +88,9 @@ func (i *Inode) Directory() bool { return i.flags&FlagDirectory != 0 }
 
 // Hidden reports whether the file is not in the namespace yet.
 func (i *Inode) Hidden() bool { return i.flags&FlagHidden != 0 }
+
+// Trashed reports whether the inode itself was moved to the trash, and not away from there since.
+func (i *Inode) Trashed() bool { return i.flags&FlagTrashed != 0 }
 
 // Completed reports whether the file was closed at least once.
 func (i *Inode) Completed() bool { return i.flags&FlagCompleted != 0 }

@@ -110,9 +110,12 @@ func (t *Tree) Attach(directory InodeSlot, name string, slot InodeSlot) {
 	t.entries.Set(entryKey(id, name), slot)
 	inode := t.touch(slot)
 	inode.parent = id
-	inode.flags &^= FlagHidden
+	inode.flags &^= FlagHidden | FlagTrashed
 	t.count(inode, +1)
 }
+
+// Trash notes of an inode that it was moved to the trash.
+func (t *Tree) Trash(slot InodeSlot) { t.touch(slot).flags |= FlagTrashed }
 
 // Detach removes an entry from its directory; the inode stays.
 func (t *Tree) Detach(directory InodeSlot, name string, slot InodeSlot) {
@@ -199,6 +202,23 @@ func (t *Tree) Children(directory uint64, start string, yield func(name string, 
 	t.entries.Ascend(entryKey(directory, start), func(key string, slot InodeSlot) bool {
 		return entryDirectory(key) == directory && yield(key[nameAt:], slot)
 	})
+}
+
+// ChildrenBefore calls yield with the entries of a directory from the name last on, backwards, until it returns false.
+func (t *Tree) ChildrenBefore(directory uint64, last string, yield func(name string) bool) {
+	t.entries.Descend(entryKey(directory, last), func(key string, _ InodeSlot) bool {
+		return entryDirectory(key) == directory && yield(key[nameAt:])
+	})
+}
+
+// BelowTrashed reports whether an inode or a directory above it was moved to the trash as a whole.
+func (t *Tree) BelowTrashed(slot InodeSlot) bool {
+	for inode := t.inodes.at(slot); inode.id != RootID; inode = t.inodes.at(t.Find(inode.parent)) {
+		if inode.Trashed() {
+			return true
+		}
+	}
+	return false
 }
 
 // Walk is how far a path leads.

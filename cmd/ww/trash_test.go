@@ -86,6 +86,22 @@ func TestUndelete(t *testing.T) {
 	require.Equal(t, exitExists, system.run("", "undelete", "/a/b/c").code)
 	require.Equal(t, "two", system.must("cat", "/a/b/c"))
 
+	// Removals of one minute are told apart, and each comes back as it was.
+	system.must("rm", "-r", "/a")
+	system.must("put", "-p", localFile(t, []byte("three")), "/a/b/d")
+	system.must("rm", "-r", "/a")
+	versions := objects(t, system.must("undelete", "--list", "--json", "/a"))
+	require.NotEqual(t, versions[0]["trash_version"], versions[1]["trash_version"])
+	require.Equal(t, exitNotFound, system.run("", "undelete", "--from", "20200101T0000Z", "/a").code)
+	system.must("undelete", "--from", versions[1]["trash_version"].(string), "/a")
+	require.Equal(t, "two", system.must("cat", "/a/b/c"))
+	require.Equal(t, exitNotFound, system.run("", "cat", "/a/b/d").code)
+	system.must("mv", "/a/b/c", "/c")
+	system.must("rm", "-r", "/a")
+	system.must("undelete", "/a/b/d")
+	require.Equal(t, "three", system.must("cat", "/a/b/d"))
+	system.must("mv", "/c", "/a/b/c")
+
 	left := user("/a/b/c")
 	require.Equal(t, "one", system.must("cat", left))
 	require.Equal(t, exitNotFound, system.run("", "undelete", "--user", "somebody", "/a/b/c").code)

@@ -17,17 +17,19 @@ func newUndelete(program *app) *cobra.Command {
 	cmd := program.ofPaths(1, -1, &cobra.Command{
 		Use:   "undelete [flags] PATH…",
 		Short: "bring back what ww rm moved to the trash",
-		Long: `Bring back files and directories that ww rm moved to the trash: of each PATH the newest version. Missing
-directories on the way are made; what is at PATH stays, and is an error. With --list it shows the versions, the
-newest first, with the minute in which each was removed, and brings nothing back.
+		Long: `Bring back files and directories that ww rm moved to the trash: of each PATH the newest version, or
+with --from an older one. Missing directories on the way are made; what is at PATH stays, and is an error. With --list
+it shows the versions, the newest first, with the minute in which each was removed, and brings nothing back.
 
 The trash is the directory /.trash/USER, if the namenode keeps what is removed (namenode.trash_expiry). What was
 removed with its directory can be brought back alone, too: its path in the trash is that of before.`,
 		Example: `  ww undelete /photos/1.jpg
   ww undelete --list /photos/1.jpg
+  ww undelete --from 20261201T0914Z-002 /photos/1.jpg
   ww ls -l /.trash/$USER`,
 	})
 	cmd.Flags().BoolVar(&list, "list", false, "show what there is, and leave it there")
+	cmd.Flags().StringVar(&options.From, "from", "", "a version that --list shows; empty: the newest")
 	cmd.Flags().StringVar(&options.User, "user", "", "whose trash; empty: that of the user who runs ww")
 	cmd.RunE = program.eachPath(func(ctx context.Context, woods *client.Client, out *printer, path string) error {
 		if list {
@@ -57,7 +59,8 @@ func (p *printer) deleted(ctx context.Context, woods *client.Client, path string
 		if found.Info.Directory {
 			kind = "directory"
 		}
-		p.text("%s  %-10s  %s", found.Removed.Local().Format(time.DateTime), kind, shown(found.TrashPath))
+		p.text("%s  %-18s  %-10s  %s", found.Removed.Local().Format(time.DateTime), found.Version, kind,
+			shown(found.TrashPath))
 	}
 	if versions == 0 {
 		return &fault.Error{Kind: fault.NotFound, Path: path, Reason: "the trash has nothing of it"}
@@ -66,6 +69,6 @@ func (p *printer) deleted(ctx context.Context, woods *client.Client, path string
 }
 
 func deletedRecord(path string, found client.Deleted) record {
-	return record{"path": path, "trash_path": found.TrashPath, "removed": stamp(found.Removed),
-		"directory": found.Info.Directory, "length": found.Info.Length}
+	return record{"path": path, "trash_path": found.TrashPath, "trash_version": found.Version,
+		"removed": stamp(found.Removed), "directory": found.Info.Directory, "length": found.Info.Length}
 }

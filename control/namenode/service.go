@@ -196,7 +196,7 @@ func (s *service) Remove(ctx context.Context, m *controlpb.RemoveRequest) (*cont
 	switch answer := answer.(type) {
 	case *actor.TrashedResult:
 		return &controlpb.RemoveResponse{Trashed: true, TrashPath: answer.Path}, err
-	case *actor.RenameResult: // remembered of a call that moved it
+	case *actor.RenameResult: // of an older namenode, which remembers no more of a call
 		return &controlpb.RemoveResponse{Trashed: true}, err
 	}
 	r, err := as[actor.RemoveResult](op)(answer, err)

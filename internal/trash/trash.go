@@ -2,6 +2,7 @@
 // over, and clients find them there.
 //
 //	/.trash/<user>/<minute>[-<version>]/<the path that the file had>
+//	/.trash/.expired/<number>: what is being deleted
 //
 // It owns nothing, and no goroutine runs here.
 package trash
@@ -16,16 +17,28 @@ import (
 // Root is the directory of all that was removed and is kept.
 const Root = "/.trash"
 
+// ExpiredName is the directory in Root of what is over, until it is deleted; no user has that name. ExpiredPath is its
+// path.
+const (
+	ExpiredName = ".expired"
+	ExpiredPath = Root + "/" + ExpiredName
+)
+
 // VersionsMax bounds the directories of one user and minute: a path may be removed so often in a minute.
 const VersionsMax = 999
 
 // Within tells whether a path is in the trash, or the trash itself: what is removed there is gone.
 func Within(path string) bool { return path == Root || strings.HasPrefix(path, Root+"/") }
 
+// Expired tells whether what is at a path is being deleted because its time is over.
+func Expired(path string) bool {
+	return path == ExpiredPath || strings.HasPrefix(path, ExpiredPath+"/")
+}
+
 // Place is a directory of a user's trash, for what was removed in one minute. Its name orders places by time.
 type Place struct {
 	Minute  time.Time // UTC, without seconds
-	Version int       // from 1: something of the same path is in those before
+	Version int       // from 1; what was removed at the same path, or together with its directory, is in those before
 }
 
 // At is the place with the lowest version for a time (Unix ms).
