@@ -20,12 +20,12 @@ import (
 // it at this generation; fault.Busy (retryable); fault.Disk and fault.NoSpace of the own disk; fault.NotFound, if all
 // sources say so; else fault.Unavailable with what each source said; fault.Closed when ctx ended or the server closes.
 func (s *Server) Copy(ctx context.Context, o wire.CopyRange) (length int64, err error) {
-	result, err := s.copy(ctx, o, new(copier.Progress))
+	result, err := s.copy(ctx, copier.Order{CopyRange: o}, new(copier.Progress))
 	return result.Length, err
 }
 
 // copy is Copy, which tells in progress how far the disk is.
-func (s *Server) copy(ctx context.Context, o wire.CopyRange, progress *copier.Progress) (copier.Result, error) {
+func (s *Server) copy(ctx context.Context, o copier.Order, progress *copier.Progress) (copier.Result, error) {
 	if err := o.Validate(); err != nil {
 		return copier.Result{}, err
 	}
@@ -38,10 +38,12 @@ func (s *Server) copy(ctx context.Context, o wire.CopyRange, progress *copier.Pr
 }
 
 // CopyReplica carries out a namenode's order: it is Copy of a sealed replica, from sources that are at its generation
-// at least. badSources are the nodes whose bytes did not match their checksums, also if another one served.
+// at least; clients go first on the disks at both ends. badSources are the nodes whose bytes did not match their
+// checksums, also if another one served.
 func (s *Server) CopyReplica(ctx context.Context, order datanode.CopyReplica) (badSources []string, err error) {
-	result, err := s.copy(ctx, wire.CopyRange{BodyVersion: wire.BodyVersion, ChunkID: order.Chunk[:], Seal: true,
+	wanted := wire.CopyRange{BodyVersion: wire.BodyVersion, ChunkID: order.Chunk[:], Seal: true,
 		Generation: uint64(order.Generation), SourceMinGeneration: uint64(order.Generation), Length: order.Length,
-		Sources: order.Sources[:min(len(order.Sources), wire.HopsMax)]}, new(copier.Progress))
+		Sources: order.Sources[:min(len(order.Sources), wire.HopsMax)]}
+	result, err := s.copy(ctx, copier.Order{CopyRange: wanted, Background: true}, new(copier.Progress))
 	return result.BadSources, err
 }

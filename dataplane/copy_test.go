@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/vfs"
 	"github.com/whispering-woods/ww/test/simdisk"
 )
 
@@ -230,6 +232,34 @@ func TestCopyVerifies(t *testing.T) {
 		Length: int64(len(content)), Sources: []chunk.Location{nodes[0].hop(), nodes[1].hop()}})
 	require.NoError(t, err)
 	require.Equal(t, []string{nodes[0].hop().NodeID}, bad, "a bad source is named also when another one served")
+}
+
+// What a namenode orders leaves both disks to others; a client waits for what it asks for.
+func TestOnlyCopiesThatAreOrderedAreDoneInTheBackground(t *testing.T) {
+	var ahead, awaited atomic.Int64
+	disks := make([]*simdisk.Faulty, 3)
+	nodes := make([]*testNode, 3)
+	for i := range nodes {
+		disks[i] = simdisk.NewFaulty(vfs.OS{})
+		disks[i].Inject(simdisk.Rule{Op: simdisk.OpPrefetch, Before: func() { ahead.Add(1) }})
+		disks[i].Inject(simdisk.Rule{Op: simdisk.OpAwaitRange, Before: func() { awaited.Add(1) }})
+		nodes[i] = &testNode{t: t, id: fmt.Sprint("node-", i), directory: t.TempDir(), fs: disks[i]}
+		nodes[i].start("127.0.0.1:0", Limits{})
+		t.Cleanup(nodes[i].stop)
+	}
+	content := pattern(newChunkID(), 3<<20)
+	id := storeChunk(t, nodes[:1], content)
+	reply := dial(t, nodes[1].server.Addr()).copy(copyRange(id, 1, len(content), nodes[0].hop()))
+	require.Zero(t, reply.Status.Code, reply.Status.Reason)
+	require.Zero(t, ahead.Load())
+	require.Zero(t, awaited.Load())
+
+	_, err := nodes[2].server.CopyReplica(t.Context(), datanode.CopyReplica{Chunk: id, Generation: 1,
+		Length: int64(len(content)), Sources: []chunk.Location{nodes[0].hop()}})
+	require.NoError(t, err)
+	require.EqualValues(t, 3, ahead.Load(), "1 MiB each")
+	require.EqualValues(t, 2, awaited.Load())
+	requireContent(t, nodes[1:], id, content)
 }
 
 // A disk that takes nothing more shows in what the datanode says while it copies.

@@ -107,7 +107,7 @@ func startCopy(conn *connection, order *wire.CopyRange) {
 	conn.cancelQuery, conn.copied = cancel, progress
 	server.goroutines.Go(func() {
 		defer cancel()
-		result, err := server.copy(ctx, *order, progress)
+		result, err := server.copy(ctx, copier.Order{CopyRange: *order}, progress)
 		reply := &wire.CopyReply{BodyVersion: wire.BodyVersion, Length: result.Length,
 			Status: wire.StatusOf(server.node.ID, idText(order.ChunkID), err)}
 		if err != nil {

@@ -92,6 +92,9 @@ func (t *readTask) run() {
 	var span disk.Range
 	if err == nil {
 		defer func() { _ = reader.Close() }() // it was only read
+		if t.request.Background {
+			reader.InBackground()
+		}
 		span, err = reader.Range(t.request.Offset, t.bounded(t.request.Length))
 	}
 	<-t.reads.slots
@@ -138,7 +141,7 @@ func (t *readTask) sendRange(reader *disk.Reader, span disk.Range, header []byte
 	if err := t.write(header); err != nil {
 		return err
 	}
-	sent, err := t.sendFile(reader, file, base+span.DataOffset, span.DataLength)
+	sent, err := t.sendFile(reader, file, base, span)
 	counters.bytesSendfile.Add(uint64(sent))
 	return err
 }
@@ -192,9 +195,9 @@ func (t *readTask) renewDeadline() {
 	}
 }
 
-// sendFile sends length bytes of file from offset by sendfile(2). It waits for the reader in Go's poller, without a
-// slot, and gives up when the reader has taken nothing for the send timeout.
-func (t *readTask) sendFile(reader *disk.Reader, file *os.File, offset, length int64) (sent int64, err error) {
+// sendFile sends a range of a chunk by sendfile(2); base is where byte 0 of the chunk is in file. It waits for the
+// reader in Go's poller, without a slot, and gives up when the reader has taken nothing for the send timeout.
+func (t *readTask) sendFile(reader *disk.Reader, file *os.File, base int64, span disk.Range) (sent int64, err error) {
 	raw, err := t.out.SyscallConn()
 	if err != nil {
 		return 0, err
@@ -205,13 +208,20 @@ func (t *readTask) sendFile(reader *disk.Reader, file *os.File, offset, length i
 	progress := false
 	var failed error
 	err = raw.Write(func(target uintptr) (done bool) {
-		for sent < length {
+		for sent < span.DataLength {
 			if t.cancelled.Load() {
 				failed = os.ErrDeadlineExceeded
 				return true
 			}
-			position := offset + sent
-			piece := int(min(length-sent, int64(t.reads.server.limits.SendPieceBytes)))
+			offset, end := span.DataOffset+sent, span.DataOffset+span.DataLength
+			ready := end - offset
+			if t.request.Background {
+				if ready, failed = reader.Ahead(offset, end); failed != nil {
+					return true
+				}
+			}
+			position := base + offset
+			piece := int(min(ready, int64(t.reads.server.limits.SendPieceBytes)))
 			t.reads.slots <- struct{}{}
 			// The socket does not block: only the disk can.
 			count, sendErr := reader.Watch("sendfile", func() (int, error) {
@@ -240,7 +250,7 @@ func (t *readTask) sendFile(reader *disk.Reader, file *os.File, offset, length i
 				failed = os.NewSyscallError("sendfile", sendErr)
 				return true
 			case count == 0:
-				failed = fault.New(fault.Disk, "read chunk", "the replica ends %d bytes early", length-sent)
+				failed = fault.New(fault.Disk, "read chunk", "the replica ends %d bytes early", span.DataLength-sent)
 				return true
 			}
 		}

@@ -44,7 +44,7 @@ var everyOp = []simdisk.Op{
 	simdisk.OpOpen, simdisk.OpMkdir, simdisk.OpRename, simdisk.OpRemove, simdisk.OpReadDir, simdisk.OpStat,
 	simdisk.OpSyncDir, simdisk.OpStatFS, simdisk.OpLock, simdisk.OpRead, simdisk.OpWrite, simdisk.OpSync,
 	simdisk.OpDatasync, simdisk.OpTruncate, simdisk.OpPreallocate, simdisk.OpSyncRange,
-	simdisk.OpUncache,
+	simdisk.OpAwaitRange, simdisk.OpPrefetch, simdisk.OpUncache,
 }
 
 // fail makes everything on a disk fail.

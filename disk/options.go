@@ -158,4 +158,6 @@ type CreateOptions struct {
 	// until the Writer seals or publishes it. The next start drops one that is still hidden. For a copy: half
 	// of one must never pass for a replica that has missed acknowledged bytes.
 	Hidden bool
+	// Background: nobody waits for the replica. Its jobs have workers of their own, and leave the disk to others.
+	Background bool
 }

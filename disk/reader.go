@@ -26,6 +26,10 @@ type Reader struct {
 	base    int64
 	packed  *snapshot // in file: a record, whose bytes never change; nil: the replica's own file
 	closed  atomic.Bool
+
+	// of one that reads in the background; see InBackground
+	background bool
+	asked      int64 // the disk reads up to here, an offset in the chunk
 }
 
 // Range is a part of a replica that can be verified.
@@ -198,12 +202,35 @@ func (v *snapshot) around(offset, length int64) Range {
 // file system without one. It is valid until Close. Only ranges that Range returned may be read from it.
 func (r *Reader) File() (f *os.File, base int64) { return r.file.OSFile(), r.base }
 
+// InBackground makes a new Reader one that leaves the disk to others: its owner calls Ahead before it reads.
+func (r *Reader) InBackground() { r.background = true }
+
+// Ahead has the disk read what a background reader reads next, from an offset up to end, in steps of copyStepBytes, two
+// of which may be under way: the kernel would read much more ahead, and whoever else uses the disk would wait for that.
+// Before each step it lets others go first. It returns how many bytes may be read now. Not for concurrent use.
+func (r *Reader) Ahead(offset, end int64) (bytes int64, err error) {
+	volume := r.replica.volume
+	for r.asked = max(r.asked, offset); r.asked < min(end, offset+2*copyStepBytes); {
+		step := min(end-r.asked, copyStepBytes)
+		volume.health.Yield()
+		if err := r.file.Prefetch(r.base+r.asked, step); err != nil {
+			return 0, diskError("read ahead", volume.directory, r.replica.id, err)
+		}
+		r.asked += step
+	}
+	return min(end-offset, copyStepBytes), nil
+}
+
 // Watch runs a call that reads from File: its errors of the disk and the time it takes count for the volume. It must
 // not wait for a peer. It returns what read did; fault.Disk if the volume is out of service, and then read was not
 // called.
 func (r *Reader) Watch(op string, read func() (int, error)) (int, error) {
 	volume := r.replica.volume
-	got, err := volume.health.WatchRead(op, volume.directory, read)
+	watch := volume.health.WatchRead
+	if r.background {
+		watch = volume.health.WatchBackgroundRead
+	}
+	got, err := watch(op, volume.directory, read)
 	var failure *fs.PathError
 	switch {
 	case errors.Is(err, syscall.EIO):

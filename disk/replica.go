@@ -278,9 +278,6 @@ func (r *replica) appendLocked(data []byte, flush bool) error {
 	r.view.Lock()
 	r.view.End = end
 	r.view.Unlock()
-	if err := r.tail.WriteOut(end.Length, r.volume.options.WriteoutStepBytes); err != nil {
-		return r.failLocked("start write-out of chunk", err)
-	}
 	return nil
 }
 

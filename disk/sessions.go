@@ -42,7 +42,11 @@ func (s *sessions) create(id chunk.ID, gen chunk.Generation, options CreateOptio
 		s.index.removeLocked(replica)
 		return nil, err
 	}
-	return s.startLocked(replica), nil
+	w := s.startLocked(replica)
+	if w.background = options.Background; w.background {
+		w.worker = replica.volume.nextCopyWorker()
+	}
+	return w, nil
 }
 
 func checkCreate(id chunk.ID, gen chunk.Generation, o CreateOptions) error {

@@ -195,14 +195,19 @@ func (s *Store) start() {
 // launch starts the goroutines of a volume.
 func (s *Store) launch(v *volume) {
 	s.packers.Go(v.packs.Run)
-	for range s.options.WorkersPerVolume {
-		w := &worker{queue: make(chan task, s.options.QueueDepth)}
-		v.workers = append(v.workers, w)
-		s.group.Go(w.run)
-	}
+	v.workers, v.copiers = s.startWorkers(s.options.WorkersPerVolume), s.startWorkers(copyWorkers)
 	if v.scrubber != nil {
 		s.group.Go(v.scrubber.Run)
 	}
+}
+
+func (s *Store) startWorkers(count int) []*worker {
+	workers := make([]*worker, count)
+	for i := range workers {
+		workers[i] = &worker{queue: make(chan task, s.options.QueueDepth)}
+		s.group.Go(workers[i].run)
+	}
+	return workers
 }
 
 // Close refuses new work, finishes what is queued, stops all goroutines and releases the volumes. Open replicas
@@ -238,7 +243,7 @@ func (s *Store) refuse() bool {
 	}
 	s.gate.closed = true
 	for _, v := range s.volumes.ever() {
-		for _, w := range v.workers {
+		for _, w := range slices.Concat(v.workers, v.copiers) {
 			close(w.queue)
 		}
 	}

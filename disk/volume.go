@@ -50,6 +50,8 @@ type volume struct {
 	device    uint64         // of the directory's file system then; 0: not known
 	lock      io.Closer      // nil: it was out of service from the start
 	workers   []*worker
+	copiers   []*worker // of what is written in the background
+	copies    atomic.Uint64
 	packs     *pack.Set
 	scrubber  *scrub.Scrubber // nil: it was out of service from the start
 	replicas  atomic.Int64    // in the index, all states
@@ -247,6 +249,12 @@ func (v *volume) keepDirectory(directory string) error {
 // workerOf is the worker that all jobs of a chunk run on.
 func (v *volume) workerOf(id chunk.ID) *worker {
 	return v.workers[xxh3.Hash(id[:])%uint64(len(v.workers))]
+}
+
+// nextCopyWorker is the worker of the next replica that is written in the background: each in turn, as two that wait
+// for the disk should not wait for each other.
+func (v *volume) nextCopyWorker() *worker {
+	return v.copiers[v.copies.Add(1)%uint64(len(v.copiers))]
 }
 
 // ioError makes an I/O error on a file of the volume. A full disk is no fault of the file: the volume is named then.

@@ -16,10 +16,12 @@ type Writer struct {
 	sessions *sessions
 	replica  *replica
 	worker   *worker
-	session  uint64
-	length   atomic.Int64
-	queued   atomic.Bool // a job went to the worker: later ones follow it
-	closed   bool        // guarded by replica.io
+	// background: see CreateOptions.Background
+	background bool
+	session    uint64
+	length     atomic.Int64
+	queued     atomic.Bool // a job went to the worker: later ones follow it
+	closed     bool        // guarded by replica.io
 
 	// owned by the worker's goroutine
 	syncDue bool
@@ -121,6 +123,9 @@ func (w *Writer) readyLocked(op string) error {
 func (w *Writer) write(job *Job, last bool) (int64, error) {
 	const op = "append to chunk"
 	replica := w.replica
+	if w.background {
+		replica.volume.health.Yield()
+	}
 	replica.io.Lock()
 	defer replica.io.Unlock()
 	if err := w.readyLocked(op); err != nil {
@@ -149,6 +154,9 @@ func (w *Writer) write(job *Job, last bool) (int64, error) {
 	if err := replica.appendLocked(job.Data, !job.Sync); err != nil {
 		return length, err
 	}
+	if err := w.writeOutLocked(); err != nil {
+		return length, err
+	}
 	if job.Sync && !last && w.syncs > 0 && len(job.Data) <= aheadJobBytesMax {
 		if err := replica.tail.WriteAhead(w.worker.zeroBytes(), replica.view.Length); err != nil {
 			return length, replica.failLocked("write ahead of chunk", err)
@@ -156,6 +164,20 @@ func (w *Writer) write(job *Job, last bool) (int64, error) {
 	}
 	w.length.Store(replica.view.Length)
 	return replica.view.Length, nil
+}
+
+// writeOutLocked starts the write-out of what was appended, in steps.
+func (w *Writer) writeOutLocked() (err error) {
+	r := w.replica
+	if w.background {
+		err = r.tail.AwaitedWriteOut(r.view.Length, copyStepBytes)
+	} else {
+		err = r.tail.WriteOut(r.view.Length, r.volume.options.WriteoutStepBytes)
+	}
+	if err != nil {
+		return r.failLocked("write out chunk", err)
+	}
+	return nil
 }
 
 // sync is the Sync of the jobs that were written.

@@ -99,9 +99,15 @@ func (p *Progress) Told() uint64 {
 	return 1 + p.taken.Load()
 }
 
+// Order is what to copy.
+type Order struct {
+	wire.CopyRange
+	Background bool // no client waits for it: clients go first on the disks at both ends
+}
+
 // Copy makes the replica that o, which is valid, describes. What it promises and its errors are those of Server.Copy.
 // progress is this copy's alone.
-func (c *Copier) Copy(ctx context.Context, o wire.CopyRange, progress *Progress) (Result, error) {
+func (c *Copier) Copy(ctx context.Context, o Order, progress *Progress) (Result, error) {
 	id, _ := chunk.IDFrom(o.ChunkID)
 	release, err := c.enter(ctx, id)
 	if err != nil {

@@ -23,7 +23,7 @@ import (
 // task is one copy. One goroutine owns it; disk workers only call wrote.
 type task struct {
 	copier     *Copier
-	order      wire.CopyRange
+	order      Order
 	id, source chunk.ID
 	generation chunk.Generation
 
@@ -42,7 +42,7 @@ type task struct {
 var errOtherGeneration = fault.New(fault.StaleGeneration, "copy replica",
 	"its generation is not the one that the copy began with")
 
-func newTask(c *Copier, id chunk.ID, o wire.CopyRange, progress *Progress) *task {
+func newTask(c *Copier, id chunk.ID, o Order, progress *Progress) *task {
 	t := &task{copier: c, order: o, id: id, source: id, generation: chunk.Generation(o.Generation),
 		pieces: make(chan struct{}, piecesMax), progress: progress}
 	if len(o.SourceChunkID) > 0 {
@@ -156,7 +156,7 @@ func (t *task) pullRange(ctx context.Context, conn net.Conn, reader *wire.Packet
 	}
 	request, err := wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenRead}, &wire.OpenRead{
 		BodyVersion: wire.BodyVersion, ChunkID: t.source[:], MinGeneration: t.order.SourceMinGeneration,
-		Offset: t.end, Length: min(t.order.Length-t.end, rangeBytes)})
+		Offset: t.end, Length: min(t.order.Length-t.end, rangeBytes), Background: t.order.Background})
 	if err != nil {
 		return err
 	}
@@ -214,7 +214,7 @@ func (t *task) prepare(ctx context.Context, chunkSize int64) error {
 				"gen", found.Generation, "length", found.Length, "newgen", t.generation)
 		}
 		t.writer, err = store.Create(t.id, t.generation, disk.CreateOptions{ChunkSize: chunkSize,
-			SizeHint: t.order.Length, Hidden: true})
+			SizeHint: t.order.Length, Hidden: true, Background: t.order.Background})
 		return err
 	})
 }

@@ -102,6 +102,7 @@ type OpenRead struct {
 	MinGeneration uint64 // 0: whatever the node has; else a lower replica generation is refused
 	Offset        int64
 	Length        int64 // -1: to the end of what is visible
+	Background    bool  // nobody waits for the bytes: other uses of the disk go first
 }
 
 // ReadReply comes before the raw bytes: DataLength of them, from DataOffset.

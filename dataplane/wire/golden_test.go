@@ -42,7 +42,7 @@ func bodies() map[string]struct {
 		"open_ack": {OpOpenAck, &OpenAck{BodyVersion: 1, WindowBytes: 4 << 20, Hops: hops}},
 		"ack":      {OpAck, &Ack{BodyVersion: 1, Seqno: 77, Length: 1 << 33, Hops: hops}},
 		"open_read": {OpOpenRead, &OpenRead{BodyVersion: 1, ChunkID: testID(), MinGeneration: 2, Offset: 65_536,
-			Length: -1}},
+			Length: -1, Background: true}},
 		"read_reply": {OpReadReply, &ReadReply{BodyVersion: 1, Generation: 2, ReplicaLength: 200_000,
 			DataOffset: 65_536, DataLength: 134_464, BlockBytes: 65_536,
 			Sums: []byte("01234567abcdefgh\x00\x01\x02\x03\xff\xfe\xfd\xfc"), ChunkSize: 64 << 20}},
@@ -214,6 +214,15 @@ func TestOpenWriteWithoutReports(t *testing.T) {
 	require.Equal(t, want, open)
 }
 
+// An OpenRead of a peer that knows nothing of background reads: it is none.
+func TestOpenReadWithoutBackground(t *testing.T) {
+	var read OpenRead
+	require.NoError(t, DecodeBody(old(t, "open_read_without_background")[HeaderBytes:], &read))
+	want := *bodies()["open_read"].body.(*OpenRead)
+	want.Background = false
+	require.Equal(t, want, read)
+}
+
 // An ack of a peer that does not tell its totals: they are 0.
 func TestAckWithoutTotals(t *testing.T) {
 	packet := old(t, "ack_without_totals")
@@ -240,6 +249,7 @@ func TestBodiesGrowAtTheirEnd(t *testing.T) {
 		MinGeneration uint64
 		Offset        int64
 		Length        int64
+		Background    bool
 		Added         string
 		More          []int
 	}

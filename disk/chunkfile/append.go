@@ -37,6 +37,7 @@ type Appender struct {
 	sums       [appendSumsMax * SumBytes]byte
 	slot       [SectorBytes]byte
 	writtenOut int64 // length up to which write-out was started
+	awaited    int64 // length up to which AwaitedWriteOut waited for it: 0..writtenOut
 	allocated  int64 // end of the file's bytes that were preallocated or written ahead
 	ahead      int64 // zeros reach from the end of the replica to here, an offset in the data
 	noAhead    bool  // the disk is full
@@ -139,7 +140,7 @@ func (a *Appender) hash(data []byte, length int64) (end int64, count int) {
 }
 
 // SkipWriteOut begins the steps of WriteOut at a length.
-func (a *Appender) SkipWriteOut(length int64) { a.writtenOut = length }
+func (a *Appender) SkipWriteOut(length int64) { a.writtenOut, a.awaited = length, length }
 
 // WriteOut starts write-out up to length, once at least step bytes wait for it.
 func (a *Appender) WriteOut(length, step int64) error {
@@ -152,6 +153,18 @@ func (a *Appender) WriteOut(length, step int64) error {
 	}
 	a.writtenOut = length
 	return nil
+}
+
+// AwaitedWriteOut is WriteOut, and waits for the step before the one that it starts: the disk has two at most, and
+// others who use it wait for no more.
+func (a *Appender) AwaitedWriteOut(length, step int64) error {
+	before := a.writtenOut
+	if err := a.WriteOut(length, step); err != nil || a.writtenOut == before || a.awaited == before {
+		return err
+	}
+	err := a.file.AwaitRange(a.state.DataOffset()+a.awaited, before-a.awaited)
+	a.awaited = before
+	return err
 }
 
 // WriteAhead makes room behind the end of a replica that is synced repeatedly: zeros that are really written,

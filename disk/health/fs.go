@@ -33,8 +33,15 @@ func (v *Volume) Watch(op, path string, run func() error) error {
 	return run()
 }
 
-// WatchRead is Watch for a read, which returns how many bytes it got: how late it was counts.
+// WatchRead is Watch for a read that somebody waits for; it returns how many bytes it got. How late it was counts.
 func (v *Volume) WatchRead(op, path string, read func() (int, error)) (got int, err error) {
+	v.waitedFor.Add(1)
+	defer v.waitedFor.Add(-1)
+	return v.WatchBackgroundRead(op, path, read)
+}
+
+// WatchBackgroundRead is WatchRead for a read that nobody waits for.
+func (v *Volume) WatchBackgroundRead(op, path string, read func() (int, error)) (got int, err error) {
 	slot, err := v.begin(op, path)
 	if err != nil {
 		return 0, &fs.PathError{Op: op, Path: path, Err: err}
@@ -161,6 +168,8 @@ func (f *watchedFile) sync(op string, run func() error) error {
 	if err != nil {
 		return &fs.PathError{Op: op, Path: f.path, Err: err}
 	}
+	f.volume.waitedFor.Add(1)
+	defer f.volume.waitedFor.Add(-1)
 	bytes, waited := f.unsynced.Swap(0), max(0, time.Duration(f.waited.Swap(0)))
 	defer func() { f.volume.writes.Note(lateness.Of(waited+f.volume.end(slot), bytes)) }()
 	return run()
@@ -176,6 +185,14 @@ func (f *watchedFile) Preallocate(offset, length int64) error {
 
 func (f *watchedFile) SyncRange(offset, length int64) error {
 	return f.volume.Watch("sync_file_range", f.path, func() error { return f.File.SyncRange(offset, length) })
+}
+
+func (f *watchedFile) AwaitRange(offset, length int64) error {
+	return f.volume.Watch("sync_file_range", f.path, func() error { return f.File.AwaitRange(offset, length) })
+}
+
+func (f *watchedFile) Prefetch(offset, length int64) error {
+	return f.volume.Watch("fadvise", f.path, func() error { return f.File.Prefetch(offset, length) })
 }
 
 func (f *watchedFile) Uncache(offset, length int64) error {

@@ -24,5 +24,12 @@ const (
 // that is throttled waits 10 to 200 ms.
 const writeGrace = time.Millisecond
 
+// What is done in the background waits so long before each step while others use the disk: a copy, which writes 256 KiB
+// at a time, keeps 25 MiB a second at least.
+const (
+	yieldStep = time.Millisecond
+	yieldMax  = 10 * time.Millisecond
+)
+
 // textBytesMax bounds the text of an error that is kept.
 const textBytesMax = 512

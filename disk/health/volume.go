@@ -1,6 +1,7 @@
 package health
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -28,6 +29,7 @@ type Volume struct {
 	device atomic.Uint64 // see SetDevice
 
 	reads, writes lateness.Meter // see Lateness
+	waitedFor     atomic.Int64   // reads and syncs under way, each of which somebody waits for; see Yield
 
 	mu struct {
 		sync.Mutex
@@ -265,6 +267,14 @@ func (v *Volume) Busy() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return len(v.mu.running) > len(v.mu.free)
+}
+
+// Yield lets the reads and syncs that are under way end first: it is called before each step of what is done in the
+// background. It takes yieldMax at most, so that what yields goes on however busy the disk is.
+func (v *Volume) Yield() {
+	for waited := time.Duration(0); waited < yieldMax && v.waitedFor.Load() > 0; waited += yieldStep {
+		_ = clock.Sleep(context.Background(), v.clock, yieldStep) // it ends by itself
+	}
 }
 
 // begin notes an operation that starts. Error: OutError.

@@ -82,6 +82,17 @@ func (f *osFile) SyncRange(offset, length int64) error {
 	}, syscall.ENOSYS, syscall.ESPIPE, syscall.EINVAL) // it is only a hint
 }
 
+func (f *osFile) AwaitRange(offset, length int64) error {
+	return f.call("sync_file_range", func() error {
+		return unix.SyncFileRange(f.fd, offset, length, unix.SYNC_FILE_RANGE_WAIT_BEFORE)
+	}, syscall.ENOSYS, syscall.ESPIPE, syscall.EINVAL)
+}
+
+func (f *osFile) Prefetch(offset, length int64) error {
+	return f.call("fadvise", func() error { return unix.Fadvise(f.fd, offset, length, unix.FADV_WILLNEED) },
+		syscall.ENOSYS, syscall.ESPIPE, syscall.EINVAL)
+}
+
 func (f *osFile) Uncache(offset, length int64) error {
 	return f.call("fadvise", func() error { return unix.Fadvise(f.fd, offset, length, unix.FADV_DONTNEED) },
 		syscall.ENOSYS, syscall.ESPIPE, syscall.EINVAL)

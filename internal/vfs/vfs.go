@@ -53,6 +53,11 @@ type File interface {
 	// SyncRange starts write-out of the dirty pages of the range and does not
 	// wait for it. It promises nothing about durability.
 	SyncRange(offset, length int64) error
+	// AwaitRange waits until the write-out of the range that is under way is over. It promises nothing about
+	// durability. An error may be told only here: a later sync of the file may return none.
+	AwaitRange(offset, length int64) error
+	// Prefetch begins to read the range into the page cache and does not wait for it. It is a hint.
+	Prefetch(offset, length int64) error
 	// Uncache drops the clean pages of the range from the page cache, so that the next read comes from the disk. It
 	// is a hint.
 	Uncache(offset, length int64) error

@@ -73,6 +73,8 @@ var conformance = map[string]func(t *testing.T, fsys vfs.FS, root string){
 		require.NoError(t, f.Preallocate(0, 1<<20))
 		write(t, f, "hello", 0)
 		require.NoError(t, f.SyncRange(0, 5))
+		require.NoError(t, f.AwaitRange(0, 5))
+		require.NoError(t, f.Prefetch(0, 5))
 		require.NoError(t, f.Uncache(0, 5))
 		require.NoError(t, f.Datasync())
 		require.NoError(t, f.Sync())

@@ -32,6 +32,8 @@ const (
 	OpTruncate
 	OpPreallocate
 	OpSyncRange
+	OpAwaitRange
+	OpPrefetch
 	OpUncache
 )
 
@@ -39,7 +41,7 @@ var opNames = [...]string{
 	OpOpen: "open", OpMkdir: "mkdir", OpRename: "rename", OpRemove: "remove", OpReadDir: "readdir", OpStat: "stat",
 	OpSyncDir: "syncdir", OpStatFS: "statfs", OpLock: "lock", OpRead: "read", OpWrite: "write", OpSync: "sync",
 	OpDatasync: "datasync", OpTruncate: "truncate", OpPreallocate: "preallocate", OpSyncRange: "syncrange",
-	OpUncache: "uncache",
+	OpAwaitRange: "awaitrange", OpPrefetch: "prefetch", OpUncache: "uncache",
 }
 
 // String names the operation.
@@ -258,6 +260,14 @@ func (f *faultyFile) Preallocate(offset, length int64) error {
 
 func (f *faultyFile) SyncRange(offset, length int64) error {
 	return f.run(OpSyncRange, func() error { return f.File.SyncRange(offset, length) })
+}
+
+func (f *faultyFile) AwaitRange(offset, length int64) error {
+	return f.run(OpAwaitRange, func() error { return f.File.AwaitRange(offset, length) })
+}
+
+func (f *faultyFile) Prefetch(offset, length int64) error {
+	return f.run(OpPrefetch, func() error { return f.File.Prefetch(offset, length) })
 }
 
 func (f *faultyFile) Uncache(offset, length int64) error {

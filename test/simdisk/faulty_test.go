@@ -50,6 +50,8 @@ func TestEveryOperationCanFail(t *testing.T) {
 		simdisk.OpTruncate:    func() error { return file.Truncate(1) },
 		simdisk.OpPreallocate: func() error { return file.Preallocate(0, 1) },
 		simdisk.OpSyncRange:   func() error { return file.SyncRange(0, 1) },
+		simdisk.OpAwaitRange:  func() error { return file.AwaitRange(0, 1) },
+		simdisk.OpPrefetch:    func() error { return file.Prefetch(0, 1) },
 		simdisk.OpUncache:     func() error { return file.Uncache(0, 1) },
 	} {
 		t.Run(op.String(), func(t *testing.T) {

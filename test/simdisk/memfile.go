@@ -187,6 +187,10 @@ func (f *memFile) SyncRange(int64, int64) error {
 	return nil
 }
 
+func (f *memFile) AwaitRange(offset, length int64) error { return f.SyncRange(offset, length) }
+
+func (f *memFile) Prefetch(offset, length int64) error { return f.Uncache(offset, length) }
+
 func (f *memFile) Uncache(int64, int64) error {
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()
