@@ -488,3 +488,36 @@ func TestWhatOnlyAWriterNamedStandsForNothing(t *testing.T) {
 	h.pass(time.Second, "a", "b", "c", "d", "e")
 	require.True(t, h.s.replicas.Nodes.StatusOf(h.s.replicas.Nodes.Find(other)).Progress.Done)
 }
+
+// Chunks that are being written on too few nodes are counted as they come, change, and go.
+func TestOpenChunksOnTooFewNodesAreCounted(t *testing.T) {
+	h := newHarness(t, Config{DefaultChunkSize: 1 << 16})
+	h.start(3)
+	h.pass(time.Second, "a", "b", "c")
+	few := func() uint64 { return read[ClusterStatusResult](h, &ClusterStatus{}).UnderReplicated }
+	file := ok[CreateResult](h, 1, &Create{Path: "/f", ChunkCount: 1})
+	first := file.Chunks[0]
+	require.Zero(t, few())
+	without := func(gone string) {
+		r := ok[RecoverPipelineResult](h, 1, &RecoverPipeline{FileID: file.Info.FileID, Chunk: first.Chunk,
+			Generation: first.Generation, FailedNodes: []string{gone}})
+		first.Generation = r.Generation
+		ok[UpdatePipelineResult](h, 1, &UpdatePipeline{FileID: file.Info.FileID, Chunk: first.Chunk,
+			Generation: r.Generation, NodeIDs: append(nodeIDs(r.Survivors), nodeIDs(r.Replacements)...)})
+	}
+	without("c")
+	require.EqualValues(t, 1, few())
+	h.own(&NodeGone{NodeID: "c", Session: h.sessions["c"]})
+	ok[CreateResult](h, 2, &Create{Path: "/g", ChunkCount: 1})
+	require.EqualValues(t, 2, few())
+	h.stored("a", chunk.Replica{ID: testID(1), Generation: 1, State: chunk.Open}) // of no chunk
+	require.EqualValues(t, 2, few())
+	h.register("d")
+	h.report("d")
+	h.stored("d", chunk.Replica{ID: first.Chunk, Generation: first.Generation, State: chunk.Open})
+	require.EqualValues(t, 1, few(), "d has it as well")
+	h.stored("d", chunk.Replica{ID: first.Chunk, Generation: first.Generation, State: chunk.Corrupt})
+	require.EqualValues(t, 2, few())
+	ok[RemoveResult](h, 2, &Remove{Path: "/g"})
+	require.EqualValues(t, 1, few())
+}

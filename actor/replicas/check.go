@@ -14,7 +14,7 @@ import (
 // Check compares all that is derived with what it is derived from, and the numbers with their bounds. It costs time
 // in proportion to the state; tests call it after every step.
 func (r *Replicas) Check() error {
-	doubtful := uint64(0)
+	doubtful, short := uint64(0), uint64(0)
 	for slot := namespace.ChunkSlot(1); slot < r.files.Limit(); slot++ {
 		if err := r.checkLocations(slot); err != nil {
 			return err
@@ -24,9 +24,15 @@ func (r *Replicas) Check() error {
 		if r.step.Active && r.sweep.done() && marked != r.repair.doubtful(slot, r.locations.level(slot)) {
 			return fmt.Errorf("slot %d is marked doubtful: %v", slot, marked)
 		}
+		marked = r.locations.isShort(slot)
+		short += count(marked)
+		if r.step.Active && r.sweep.done() && marked != (r.files.Chunk(slot).Open() && r.OpenChunks.short(slot)) {
+			return fmt.Errorf("slot %d is marked as open on too few nodes: %v", slot, marked)
+		}
 	}
-	if doubtful != r.locations.unproven() {
-		return fmt.Errorf("%d chunks are doubtful, counted %d", doubtful, r.locations.unproven())
+	if doubtful != r.locations.unproven() || short != r.locations.countShort() {
+		return fmt.Errorf("%d chunks are doubtful, %d short; counted %d, %d", doubtful, short, r.locations.unproven(),
+			r.locations.countShort())
 	}
 	if err := cmp.Or(r.checkKnown(), r.misplaced.check(r), r.Reports.check()); err != nil {
 		return err

@@ -47,6 +47,9 @@ func (r *Replicas) MayForget(op string, index datanode.Index) *fault.Error {
 func (r *Replicas) onlyOn(peer *node) uint64 {
 	there := func(node datanode.Index) bool { return !r.Nodes.at(node).dead() }
 	only := r.files.CountOpen(func(slot namespace.ChunkSlot) bool {
+		if !r.locations.isShort(slot) {
+			return false
+		}
 		here, away := r.OpenChunks.reported(slot)
 		return slices.Contains(r.OpenChunks.Holders(slot), peer.index) &&
 			!slices.ContainsFunc(append(here, away...), there)

@@ -50,6 +50,8 @@ const (
 	flagSpilled = 1 << 5
 	// flagReduced: one of the replicas was lost, and there were not enough since.
 	flagReduced = 1 << 6
+	// flagShort: it is open, and on fewer live nodes than its file wants.
+	flagShort = 1 << 7
 )
 
 const locationPageItems = 1024
@@ -65,6 +67,7 @@ type locations struct {
 	pages    []*locationPage
 	located  uint64 // chunks with a replica
 	doubtful uint64 // chunks that are marked so
+	short    uint64 // likewise
 	byNode   []int  // chunks located on each node, by its index
 }
 
@@ -115,7 +118,7 @@ func (l *locations) set(slot namespace.ChunkSlot, nodes []datanode.Index, unconf
 	if item.flags&flagSpilled != 0 {
 		delete(page.spill, slot)
 	}
-	item.flags &= flagDirty | flagDoubtful | flagReduced
+	item.flags &= flagDirty | flagDoubtful | flagReduced | flagShort
 	if len(nodes) > len(item.nodes) {
 		if page.spill == nil {
 			page.spill = make(map[namespace.ChunkSlot]spilled)
@@ -234,6 +237,20 @@ func (l *locations) markDoubtful(slot namespace.ChunkSlot, doubtful bool) {
 		item.flags |= flagDoubtful
 	}
 }
+
+// markShort notes whether a chunk is open, and on fewer live nodes than its file wants.
+func (l *locations) markShort(slot namespace.ChunkSlot, short bool) {
+	item := l.at(slot)
+	l.short += count(short) - count(item.flags&flagShort != 0)
+	item.flags &^= flagShort
+	if short {
+		item.flags |= flagShort
+	}
+}
+
+// countShort is the number of short chunks.
+func (l *locations) countShort() uint64                    { return l.short }
+func (l *locations) isShort(slot namespace.ChunkSlot) bool { return l.at(slot).flags&flagShort != 0 }
 
 // markReduced notes whether a chunk has lost a replica, and not had enough since.
 func (l *locations) markReduced(slot namespace.ChunkSlot, reduced bool) {

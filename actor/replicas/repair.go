@@ -66,9 +66,11 @@ func (r *repair) assess(slot namespace.ChunkSlot) {
 		r.room.locations.markReduced(slot, false)
 	}
 	r.room.locations.markDoubtful(slot, r.doubtful(slot, found))
-	if c := r.room.files.Chunk(slot); !c.Open() && (found == levelWanted || found == levelSurplus) {
+	c := r.room.files.Chunk(slot)
+	if !c.Open() && (found == levelWanted || found == levelSurplus) {
 		r.room.misplaced.settle(c.ID())
 	}
+	r.room.locations.markShort(slot, c.Open() && r.room.OpenChunks.short(slot))
 	r.room.Duties.assess(slot)
 }
 
@@ -200,6 +202,7 @@ func (r *repair) unsealed(slot namespace.ChunkSlot) {
 	r.setLevel(slot, levelWanted)
 	r.room.locations.markDoubtful(slot, false)
 	r.room.locations.markReduced(slot, false)
+	r.room.locations.markShort(slot, false)
 	r.room.Duties.forget(slot)
 	r.room.Balancer.unsealed(slot)
 	r.endCopy(slot)

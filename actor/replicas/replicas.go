@@ -118,8 +118,12 @@ func (r *Replicas) clearLocations(slot namespace.ChunkSlot) {
 // misplace notes a replica that is not in its place.
 func (r *Replicas) misplace(id chunk.ID, m misplaced) {
 	m.report, m.since = r.Reports.id(m.node), r.step.Mono
-	if r.misplaced.set(id, m) {
-		r.watch(id, &m)
+	if !r.misplaced.set(id, m) {
+		return
+	}
+	r.watch(id, &m)
+	if slot := r.files.Find(id); slot != 0 && r.files.Chunk(slot).Open() {
+		r.repair.markDirty(slot)
 	}
 }
 
@@ -252,7 +256,10 @@ func (r *Replicas) stale(node datanode.Index, slot namespace.ChunkSlot) bool {
 }
 
 // ChunkAdded makes room for the locations of a chunk.
-func (r *Replicas) ChunkAdded(slot namespace.ChunkSlot) { r.locations.page(slot) }
+func (r *Replicas) ChunkAdded(slot namespace.ChunkSlot) {
+	r.locations.page(slot)
+	r.repair.markDirty(slot)
+}
 
 // ChunkSealed puts the replicas that are in their place now among the locations;
 // what else was part of a pipeline is misplaced from now on.
@@ -392,8 +399,7 @@ type Counts struct{ UnderReplicated, Missing, Misplaced, Unusable uint64 }
 // Counts of what must be repaired.
 func (r *Replicas) Counts() Counts {
 	few, missing := r.repair.counts()
-	few += r.files.CountOpen(r.OpenChunks.short)
-	return Counts{UnderReplicated: few, Missing: missing, Misplaced: r.misplaced.count(),
+	return Counts{UnderReplicated: few + r.locations.countShort(), Missing: missing, Misplaced: r.misplaced.count(),
 		Unusable: r.unusable()}
 }
 
