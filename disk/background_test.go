@@ -1,12 +1,14 @@
 package disk
 
 import (
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/whispering-woods/ww/internal/clock"
+	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/test/fakeclock"
 	"github.com/whispering-woods/ww/test/simdisk"
 )
@@ -141,4 +143,18 @@ func mustCreateLarge(t *testing.T, s *Store, n int) *Writer {
 	w, err := s.Create(testID(n), 1, CreateOptions{ChunkSize: 64 << 20})
 	require.NoError(t, err)
 	return w
+}
+
+// An error of the write-out may be told to whoever waits for it and to nobody else: it must not get lost.
+func TestACopyWhoseWriteOutFailsIsNotMade(t *testing.T) {
+	s, f, _ := faultyStore(t)
+	f.Inject(simdisk.Rule{Op: simdisk.OpAwaitRange, Times: 1, Err: syscall.EIO})
+	w := createCopy(t, s, 1)
+	mustAppend(t, w, pattern(1, copyStepBytes), false)
+	_, err := run(w, Job{Offset: copyStepBytes, Data: pattern(2, copyStepBytes)})
+	require.ErrorIs(t, err, fault.Disk)
+	_, err = run(w, Job{Offset: w.Length(), Seal: true})
+	require.ErrorIs(t, err, fault.Disk)
+	_, err = s.Stat(testID(1))
+	require.ErrorIs(t, err, fault.NotFound)
 }
