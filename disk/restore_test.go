@@ -385,3 +385,51 @@ func TestCrashWhileAReplicaIsRestored(t *testing.T) {
 		})
 	}
 }
+
+// A record goes with its segment: what was listed before is refused then, and leaves nothing behind. A segment that
+// only cannot be opened keeps it.
+func TestRestoreOfARecordWhoseSegmentIsGone(t *testing.T) {
+	for _, compacted := range []bool{true, false} {
+		t.Run(fmt.Sprintf("compacted: %v", compacted), func(t *testing.T) {
+			faulty := simdisk.NewFaulty(simdisk.NewMem())
+			s := openStore(t, packOptions(faulty))
+			for n := range 4 { // two segments; the first one is closed
+				storeSmall(t, s, testID(n), pattern(uint64(n), 40_000))
+			}
+			require.NoError(t, s.Delete(testID(0), 1))
+			list := inTrash(s, 0)
+			require.Len(t, list, 1)
+			kind, open := fault.NotFound, func() {}
+			if compacted {
+				compactAll(t, s)
+				require.Empty(t, inTrash(s, 0))
+			} else {
+				kind = fault.Disk
+				s.files.Detach(&s.volumes.all()[0].packs.Closed()[0].Owner)
+				open = faulty.Inject(simdisk.Rule{Op: simdisk.OpOpen, Path: segments(t, s)[0], Err: fs.ErrNotExist})
+			}
+			stored := 0
+			s.options.OnEvent = func(e Event) {
+				if e.Kind == Stored {
+					stored++
+				}
+			}
+			require.ErrorIs(t, s.Restore(testID(0), 1, list[0].Number), kind)
+			open()
+			require.Zero(t, stored, "nothing came back")
+			require.Nil(t, s.index.lookup(testID(0)))
+			require.Empty(t, files(t, s, testID(0)))
+			requireContent(t, s, testID(1), pattern(1, 40_000))
+			if !compacted {
+				list = inTrash(s, 0)
+				require.Len(t, list, 1)
+				require.NoError(t, s.Restore(testID(0), 1, list[0].Number))
+				requireContent(t, s, testID(0), pattern(0, 40_000))
+				return
+			}
+			require.ErrorIs(t, s.EmptyTrash(testID(0), 1, list[0].Number), fault.NotFound)
+			storeSmall(t, s, testID(0), pattern(7, 10)) // its place is free
+			requireContent(t, s, testID(0), pattern(7, 10))
+		})
+	}
+}

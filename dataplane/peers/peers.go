@@ -72,8 +72,8 @@ func (p *Pool) get(ctx context.Context, address string) (net.Conn, error) {
 		if conn == nil {
 			break
 		}
+		_ = conn.SetDeadline(time.Time{}) // that of the last conversation may have passed: alive could not look
 		if alive(conn) {
-			_ = conn.SetDeadline(time.Time{})
 			return conn, nil
 		}
 		_ = conn.Close()

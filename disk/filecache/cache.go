@@ -96,16 +96,18 @@ func (c *Cache) Add(o *Owner, inner vfs.File, writable bool) *File {
 }
 
 // Release ends one use.
-func (c *Cache) Release(f *File) {
+func (c *Cache) Release(file *File) {
 	c.mu.Lock()
 	var unused *File
-	f.users--
+	file.users--
 	switch {
-	case f.users > 0:
-	case !f.cached:
-		unused = f
+	case file.users > 0:
+	case !file.cached:
+		unused = file
+	case c.mu.closed:
+		unused = c.detachLocked(file.owner)
 	default:
-		f.waiting = c.mu.idle.PushBack(f)
+		file.waiting = c.mu.idle.PushBack(file)
 		if c.mu.idle.Len() > c.idleMax {
 			unused = c.detachLocked(c.mu.idle.Front().Value.(*File).owner)
 		}
