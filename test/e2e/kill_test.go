@@ -29,7 +29,8 @@ func TestKill(t *testing.T) {
 	t.Logf("repeat with E2E_ROUNDS=%d E2E_SEED=%d", rounds, seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	// Checkpoints all the time: a kill meets every step of one sooner or later.
-	system := start(t, cluster.Options{Settings: map[string]any{"namenode.checkpoint_records": 50}})
+	system := start(t, cluster.Options{Settings: map[string]any{"namenode.checkpoint_records": 50,
+		"namenode.trash_expiry": "1h"}})
 	work := newLoad(system.Address(), seed, 3, 2)
 	for round := range rounds {
 		victims := victims(system, random, int(round))
