@@ -32,7 +32,8 @@ type fakeStore struct {
 		deleted  []chunk.Replica
 		verified error // what VerifyReplica finds
 	}
-	hangs map[chunk.ID]chan struct{} // replicas on a disk that hangs until it is closed
+	hangs     map[chunk.ID]chan struct{} // replicas on a disk that hangs until it is closed
+	oneVolume bool                       // that of all replicas; else each is on one of its own
 }
 
 // touch waits while the disk of a replica hangs.
@@ -82,7 +83,12 @@ func (s *fakeStore) Volumes() []datanode.VolumeState {
 }
 
 // VolumeOf has each chunk on a volume of its own.
-func (s *fakeStore) VolumeOf(id chunk.ID) string { return id.String() }
+func (s *fakeStore) VolumeOf(id chunk.ID) string {
+	if s.oneVolume {
+		return "volume"
+	}
+	return id.String()
+}
 
 func (s *fakeStore) Replicas() []chunk.Replica {
 	s.mu.Lock()

@@ -61,7 +61,7 @@ func FuzzNamenodeMessage(f *testing.F) {
 		require.Equal(t, "cluster-1", identity.ClusterID)
 		require.GreaterOrEqual(t, identity.HighestEpoch, uint64(5))
 		require.GreaterOrEqual(t, identity.HighestTxid, uint64(100))
-		if len(agent.workers.deletes.mu.queues) > 0 { // a deletion was queued
+		if message.GetDeleteReplicas() != nil && len(agent.workers.replicas.mu.queues) > 0 { // a deletion was queued
 			require.True(t, registered)
 			require.NoError(t, err)
 			require.EqualValues(t, 5, message.Epoch)

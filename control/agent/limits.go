@@ -11,10 +11,9 @@ const (
 	// 35 bytes * pageReplicas = 140 KiB and one command of the namenode.
 	pageReplicas = 4096
 	outboxMax    = 1024 // answers waiting for the stream. More are dropped: the namenode repeats its orders
-	// Of each volume. deleteOrdersMax: deletion orders waiting; replicasPerOrderMax in each.
-	deleteOrdersMax     = 256
+	// Of each volume. replicaOrdersMax: deletions and questions waiting; replicasPerOrderMax in each.
+	replicaOrdersMax    = 256
 	replicasPerOrderMax = 16 << 10
-	tellOrdersMax       = 64 // questions what there is of replicasPerOrderMax chunks, waiting
 	// recoverWorkers recoveries, of each volume, and copyWorkers copies run at once, with at most queue of each
 	// waiting; a further order is answered with an error.
 	recoverWorkers  = 8

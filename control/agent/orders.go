@@ -17,9 +17,10 @@ import (
 // workers carry out orders away from the streams, those about replicas side by side for each volume. Queues are
 // bounded; who puts into a full one answers the namenode instead of waiting.
 type workers struct {
-	options                 Options
-	deletes                 *lanes[deleteOrder]
-	tells                   *lanes[[]chunk.Replica]
+	options Options
+	// replicas: deletions and questions, in the order in which they came. An answer that overtook a deletion would
+	// have a replica count that is about to go.
+	replicas                *lanes[func(context.Context)]
 	recover, copies, verify *lanes[orderTask]
 	mu                      struct {
 		sync.Mutex
@@ -72,8 +73,8 @@ type orderTask struct {
 func startWorkers(ctx context.Context, group *sync.WaitGroup, o Options) *workers {
 	all := &workers{options: o}
 	all.mu.running = make(map[runningOrder]*asked)
-	all.deletes = newLanes(ctx, group, 1, deleteOrdersMax, all.delete)
-	all.tells = newLanes(ctx, group, 1, tellOrdersMax, all.tell)
+	all.replicas = newLanes(ctx, group, 1, replicaOrdersMax,
+		func(ctx context.Context, run func(context.Context)) { run(ctx) })
 	for _, kind := range []struct {
 		lanes        **lanes[orderTask]
 		count, depth int
@@ -131,19 +132,21 @@ func (l *link) submit(on *lanes[orderTask], volume string, task orderTask) {
 
 // onDelete queues a deletion.
 func (r *receiver) onDelete(m *controlpb.DeleteReplicas) error {
+	workers := r.agent.workers
 	replicas, err := r.namesFromProto("a deletion", m.Replicas)
 	for volume, some := range r.byVolume(replicas) {
 		order := deleteOrder{from: r.session, epoch: r.epoch, replicas: some}
-		r.orDropped(r.agent.workers.deletes.put(volume, order))
+		r.orDropped(workers.replicas.put(volume, func(ctx context.Context) { workers.delete(ctx, order) }))
 	}
 	return err
 }
 
-// onTell queues a question.
+// onTell queues a question behind the deletions that came before it.
 func (r *receiver) onTell(m *controlpb.TellReplicas) error {
+	workers := r.agent.workers
 	replicas, err := r.namesFromProto("a question", m.Replicas)
 	for volume, some := range r.byVolume(replicas) {
-		r.orDropped(r.agent.workers.tells.put(volume, some))
+		r.orDropped(workers.replicas.put(volume, func(context.Context) { workers.tell(some) }))
 	}
 	return err
 }
@@ -183,7 +186,7 @@ func (r *receiver) orDropped(queued bool) {
 }
 
 // tell answers a question by changes, which go to every namenode.
-func (w *workers) tell(_ context.Context, replicas []chunk.Replica) {
+func (w *workers) tell(replicas []chunk.Replica) {
 	for _, r := range replicas {
 		w.options.Store.Announce(r.ID, r.Generation)
 	}

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 
@@ -42,9 +43,7 @@ func TestQuestionsAreAnsweredByChanges(t *testing.T) {
 	s, _ := n.accept()
 	s.welcome(1, 10)
 	s.report()
-	s.send(&controlpb.NamenodeMessage{Epoch: 1, Txid: 10, Body: &controlpb.NamenodeMessage_TellReplicas{
-		TellReplicas: &controlpb.TellReplicas{Replicas: []*controlpb.ReplicaReport{
-			replicaToProto(sealed(1)), replicaToProto(sealed(2))}}}})
+	s.send(tellMessage(1, 10, sealed(1), sealed(2)))
 	var stored, removed []*controlpb.ReplicaReport
 	s.await(func(m *controlpb.DatanodeMessage) bool {
 		stored, removed = append(stored, m.GetDelta().GetStored()...), append(removed, m.GetDelta().GetRemoved()...)
@@ -171,6 +170,15 @@ func copyMessage(epoch, txid uint64) *controlpb.NamenodeMessage {
 		Body: &controlpb.NamenodeMessage_CopyReplica{CopyReplica: &controlpb.CopyReplica{
 			ChunkId: id[:], Generation: 4, Length: 99,
 			Sources: []*controlpb.Replica{{NodeId: "node-2", Address: "b:1"}}}}}
+}
+
+func tellMessage(epoch, txid uint64, replicas ...chunk.Replica) *controlpb.NamenodeMessage {
+	question := &controlpb.TellReplicas{}
+	for _, r := range replicas {
+		question.Replicas = append(question.Replicas, replicaToProto(r))
+	}
+	return &controlpb.NamenodeMessage{Epoch: epoch, Txid: txid, Body: &controlpb.NamenodeMessage_TellReplicas{
+		TellReplicas: question}}
 }
 
 func verifyMessage(epoch, txid uint64, r chunk.Replica) *controlpb.NamenodeMessage {
@@ -354,13 +362,9 @@ func TestADiskThatHangsHoldsUpNoOther(t *testing.T) {
 	s, _ := n.accept()
 	s.welcome(1, 1)
 	s.report()
-	tell := func(r chunk.Replica) *controlpb.NamenodeMessage {
-		return &controlpb.NamenodeMessage{Epoch: 1, Txid: 2, Body: &controlpb.NamenodeMessage_TellReplicas{
-			TellReplicas: &controlpb.TellReplicas{Replicas: []*controlpb.ReplicaReport{replicaToProto(r)}}}}
-	}
 	s.send(deleteMessage(1, 2, sealed(1), sealed(2)))
-	s.send(tell(sealed(1)))
-	s.send(tell(sealed(3)))
+	s.send(tellMessage(1, 2, sealed(1)))
+	s.send(tellMessage(1, 2, sealed(3)))
 	s.send(verifyMessage(1, 2, sealed(1)))
 	s.send(verifyMessage(1, 2, sealed(4)))
 	deleted, told, verified := false, false, false
@@ -375,6 +379,38 @@ func TestADiskThatHangsHoldsUpNoOther(t *testing.T) {
 		return deleted && told && verified
 	})
 	require.True(t, store.has(testID(1)))
+}
+
+// A question does not overtake a deletion: its answer would have a replica count that is about to go.
+func TestQuestionsWaitForDeletionsBeforeThem(t *testing.T) {
+	store := newFakeStore(NewEvents())
+	held := make(chan struct{})
+	store.hangs, store.oneVolume = map[chunk.ID]chan struct{}{testID(9): held}, true
+	for _, n := range []int{1, 4, 9} {
+		store.put(sealed(n))
+	}
+	n := startNamenode(t, "127.0.0.1:0")
+	startAgent(t, store, nil, n.address)
+	release := sync.OnceFunc(func() { close(held) })
+	t.Cleanup(release) // before the agent closes
+	s, _ := n.accept()
+	s.welcome(1, 1)
+	s.report()
+	s.send(deleteMessage(1, 2, sealed(9), sealed(1)))
+	s.send(tellMessage(1, 2, sealed(1)))
+	s.send(verifyMessage(1, 2, sealed(4))) // what does not wait for the deletion is over by its answer
+	asked := func(r *controlpb.ReplicaReport) bool { return idOf(t, r) == testID(1) }
+	early := false
+	s.await(func(m *controlpb.DatanodeMessage) bool {
+		early = early || slices.ContainsFunc(m.GetDelta().GetStored(), asked)
+		return m.GetVerifyResult() != nil
+	})
+	release()
+	s.await(func(m *controlpb.DatanodeMessage) bool {
+		early = early || slices.ContainsFunc(m.GetDelta().GetStored(), asked)
+		return slices.ContainsFunc(m.GetDelta().GetRemoved(), asked)
+	})
+	require.False(t, early, "the answer came before the deletion")
 }
 
 // A namenode that takes over gives the orders anew that its predecessor gave, and is answered when they end.
