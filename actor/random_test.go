@@ -123,6 +123,7 @@ func (w *world) round() {
 	case 9:
 		w.do(w.as(client, &Rename{Source: w.path(), Target: w.path(), Overwrite: true}))
 	case 10:
+		w.leaveDisk()
 		if w.random.Intn(3) == 0 {
 			w.do(w.as(client, &Remove{Path: w.path(), Recursive: true, ToTrash: client == 1, User: "ann"}))
 		}
@@ -264,6 +265,17 @@ func (w *world) someReplica(id string) (chunk.Replica, bool) {
 }
 
 // held lists a node's disk in order.
+// leaveDisk has some replicas of a node be on a disk that is to be removed, or no more.
+func (w *world) leaveDisk() {
+	id := w.nodes[w.random.Intn(len(w.nodes))]
+	for _, r := range w.held(id) {
+		if r.State == chunk.Sealed && w.random.Intn(3) == 0 {
+			r.Leaving = !r.Leaving
+			w.store(id, r)
+		}
+	}
+}
+
 func (w *world) held(id string) (replicas []chunk.Replica) {
 	for _, r := range w.disks[id] {
 		replicas = append(replicas, r)
@@ -328,8 +340,9 @@ func (w *world) obey() {
 				r, there := w.disks[source.NodeID][d.Chunk]
 				if w.up[source.NodeID] && there && r.State == chunk.Sealed && r.Generation == d.Generation {
 					if old, exists := w.disks[m.NodeID][d.Chunk]; !exists || old.State == chunk.Corrupt ||
-						old.Generation < r.Generation {
+						old.Generation < r.Generation || old.Leaving {
 						require.Equal(w.t, d.Length, r.Length)
+						r.Leaving = false
 						w.store(m.NodeID, r)
 					}
 					result.Error = ""
@@ -427,7 +440,7 @@ func (w *world) delete(node string, order chunk.Replica) {
 		require.False(w.t, c.Open(), "a replica of an open chunk is deleted")
 		good := 0
 		for n, disk := range w.disks {
-			if q, has := disk[order.ID]; has && n != node && q.State == chunk.Sealed &&
+			if q, has := disk[order.ID]; has && n != node && q.State == chunk.Sealed && !q.Leaving &&
 				q.Generation == c.Generation() && q.Length == c.Length() {
 				good++
 			}
@@ -449,6 +462,7 @@ func (w *world) requireNoPhantoms() {
 		for _, node := range nodes {
 			id := w.s.replicas.Nodes.ID(node)
 			if found := w.disks[id][c.ID()]; w.up[id] {
+				found.Leaving = false
 				require.Equal(w.t, sealedReplica(c.ID(), c.Generation(), c.Length()), found, "on node %s", id)
 			}
 		}

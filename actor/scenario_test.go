@@ -178,8 +178,9 @@ func (s *scenario) replica(text string) chunk.Replica {
 			text, state = t, st
 		}
 	}
+	text, leaving := strings.CutSuffix(text, ":leaving")
 	c := s.commit(text)
-	return chunk.Replica{ID: c.Chunk, Generation: c.Generation, Length: c.Length, State: state}
+	return chunk.Replica{ID: c.Chunk, Generation: c.Generation, Length: c.Length, State: state, Leaving: leaving}
 }
 
 func (s *scenario) replicas(words []string) (replicas []chunk.Replica) {

@@ -190,7 +190,7 @@ func (d NodeDuty) String() string {
 type VolumeStatus struct {
 	ID            string // empty if the disk never told
 	Directory     string
-	State         string // "healthy", "suspect", "full", "read-only", "failed", "missing" or "unknown"
+	State         string // "healthy", "suspect", "full", "read-only", "failed", "missing", "draining" or "unknown"
 	CapacityBytes int64
 	FreeBytes     int64 // for new replicas: the reserve is subtracted
 	UsedBytes     int64 // of its file system, whoever uses them

@@ -21,10 +21,16 @@ func (c *Client) AddDisk(ctx context.Context, address, directory string) (Change
 	return c.changeDisks(ctx, address, wire.Disks{Action: wire.DiskAdd, Directory: directory})
 }
 
-// RemoveDisk has a datanode use a disk that is out of service no more. disk is its directory, its id, or the beginning
-// of that. Errors: as AddDisk; fault.NotFound.
+// RemoveDisk has a datanode use a disk no more. disk is its directory, its id, or the beginning of that. One that works
+// is removed by itself later, when no chunk needs it; meanwhile it is "draining". Errors: as AddDisk; fault.NotFound,
+// fault.TooFewNodes.
 func (c *Client) RemoveDisk(ctx context.Context, address, disk string) (ChangedDisk, error) {
 	return c.changeDisks(ctx, address, wire.Disks{Action: wire.DiskRemove, Disk: disk})
+}
+
+// KeepDisk takes RemoveDisk back while the disk drains. Errors: as RemoveDisk; fault.Exists if it is removed.
+func (c *Client) KeepDisk(ctx context.Context, address, disk string) (ChangedDisk, error) {
+	return c.changeDisks(ctx, address, wire.Disks{Action: wire.DiskKeep, Disk: disk})
 }
 
 // ReplaceDisk has a datanode take an empty directory in the place of a disk that is out of service, or removed; an

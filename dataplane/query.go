@@ -195,12 +195,14 @@ func startDisks(conn *connection, order *wire.Disks) {
 			volume, err = server.store.AddDisk(order.Directory)
 		case wire.DiskRemove:
 			volume, err = server.store.RemoveDisk(order.Disk)
+		case wire.DiskKeep:
+			volume, err = server.store.KeepDisk(order.Disk)
 		case wire.DiskReplace:
 			volume, err = server.store.ReplaceDisk(order.Disk, order.Directory)
 		}
 		reply.VolumeID, reply.Directory, reply.State = volume.ID, volume.Directory, volume.Health.String()
 		reply.Replicas = volume.Replicas
-		if order.Action == wire.DiskRemove {
+		if order.Action == wire.DiskRemove && volume.Health != datanode.VolumeDraining {
 			reply.State, reply.Note = "removed", volume.Error
 		}
 		server.logger.Info("an operator changes the disks", "action", order.Action, "disk", order.Disk,

@@ -265,8 +265,119 @@ func (c *changes) remove(name string) (datanode.VolumeState, error) {
 		return datanode.VolumeState{}, err
 	case left != nil:
 		return datanode.VolumeState{ID: left.VolumeID, Directory: left.Directory}, nil
+	case v.health.Out():
+		return c.removeOne(op, v)
 	}
-	return c.removeOne(op, v)
+	return c.drain(op, v, true)
+}
+
+// keep is Store.KeepDisk.
+func (c *changes) keep(name string) (datanode.VolumeState, error) {
+	const op = "keep disk"
+	c.one.Lock()
+	defer c.one.Unlock()
+	v, left, err := c.find(op, name)
+	switch {
+	case err != nil:
+		return datanode.VolumeState{}, err
+	case left != nil:
+		return datanode.VolumeState{}, &fault.Error{Kind: fault.Exists, Op: op, Path: left.Directory,
+			Reason: "the disk is removed already", Hint: "`ww admin disk add` takes it back"}
+	}
+	return c.drain(op, v, false)
+}
+
+// drain says of a volume whether it is to be removed, durably, and reports its replicas anew.
+func (c *changes) drain(op string, chosen *volume, leaves bool) (datanode.VolumeState, error) {
+	others := slices.ContainsFunc(c.volumes.all(), func(other *volume) bool {
+		return other != chosen && !other.health.Out() && !other.draining.Load()
+	})
+	switch {
+	case chosen.draining.Load() == leaves:
+		return chosen.describe(), nil
+	case leaves && !others:
+		return chosen.describe(), &fault.Error{Kind: fault.TooFewNodes, Op: op, Path: chosen.directory,
+			Reason: "no other disk of the datanode takes new replicas",
+			Hint:   "add another one first (`ww admin disk add`), or decommission the datanode"}
+	}
+	if err := c.writeDraining(op, chosen, leaves); err != nil {
+		return chosen.describe(), err
+	}
+	chosen.logger.Info("an operator decided about a disk", "leaves", leaves)
+	c.gate.RLock()
+	defer c.gate.RUnlock()
+	if c.gate.closed {
+		return chosen.describe(), closedError(op)
+	}
+	c.group.Go(func() { // what was reported of them says something else
+		for last := range 256 {
+			for _, id := range c.index.on(chosen, byte(last)) {
+				if c.over() {
+					return
+				}
+				c.index.announce(id, func() {})
+			}
+		}
+	})
+	return chosen.describe(), nil
+}
+
+// writeDraining writes down whether a volume is to be removed. It holds from then on, also after an error.
+func (c *changes) writeDraining(op string, chosen *volume, leaves bool) error {
+	member := c.membership
+	member.persist.Lock()
+	defer member.persist.Unlock()
+	if member.persist.closed {
+		return closedError(op)
+	}
+	chosen.draining.Store(leaves)
+	records := slices.Clone(member.persist.records)
+	for i := range records {
+		if records[i].VolumeID == chosen.id {
+			records[i].Draining = leaves
+		}
+	}
+	return member.recordLocked(c.volumes.all(), records)
+}
+
+// over tells whether the store is being closed.
+func (c *changes) over() bool {
+	c.gate.RLock()
+	defer c.gate.RUnlock()
+	return c.gate.closed
+}
+
+// finish removes a volume that is to be removed, if its disk fails, or if nothing but corrupt replicas is on it.
+func (c *changes) finish(chosen *volume) {
+	if !chosen.health.Out() && !c.index.empty(chosen) {
+		return
+	}
+	c.one.Lock()
+	defer c.one.Unlock()
+	if !chosen.draining.Load() || c.at(path.Clean(chosen.directory)) != chosen ||
+		!chosen.health.Out() && !c.index.empty(chosen) {
+		return // meanwhile it is kept, or gone, or something came
+	}
+	if _, err := c.removeOne("remove drained disk", chosen); err != nil {
+		chosen.logger.Warn("the drained disk cannot be removed yet", "err", err)
+		return
+	}
+	c.index.lose(chosen) // corrupt ones
+}
+
+// releaseAll gives the disks of removed volumes free on which an operation was under way.
+func (c *changes) releaseAll() {
+	c.gate.RLock()
+	left := slices.Clone(c.volumes.left)
+	c.gate.RUnlock()
+	for _, v := range left {
+		if !v.released.Load() && !v.finishing.Swap(true) {
+			c.monitor.group.Go(func() {
+				defer v.finishing.Store(false)
+				c.release(v)
+			})
+		}
+	}
 }
 
 func (c *changes) removeOne(op string, leaving *volume) (datanode.VolumeState, error) {
@@ -275,9 +386,6 @@ func (c *changes) removeOne(op string, leaving *volume) (datanode.VolumeState, e
 		return &fault.Error{Kind: kind, Op: op, Path: leaving.directory, Reason: reason, Hint: hint}
 	}
 	switch {
-	case !leaving.health.Out():
-		return leaving.describe(), refuse(fault.Exists, "`ww admin node decommission` moves all chunks off a datanode",
-			"the disk works, and chunks are on it")
 	case len(inService(rest)) == 0:
 		return leaving.describe(), refuse(fault.TooFewNodes, "add another one first: `ww admin disk add`",
 			"no other disk of the datanode works")
@@ -295,15 +403,23 @@ func (c *changes) removeOne(op string, leaving *volume) (datanode.VolumeState, e
 		return leaving.describe(), err
 	}
 	c.gate.Lock()
-	defer c.gate.Unlock()
-	if c.gate.closed {
+	closed := c.gate.closed
+	if !closed {
+		c.volumes.set(rest)
+		c.volumes.left = append(c.volumes.left, leaving)
+	}
+	c.gate.Unlock()
+	if closed {
 		return leaving.describe(), closedError(op)
 	}
-	c.volumes.set(rest)
-	c.volumes.left = append(c.volumes.left, leaving)
 	leaving.logger.Warn("disk removed: its files stay, and no start uses it", "id", leaving.id)
 	gone := leaving.describe()
-	gone.Error = c.release(leaving)
+	if leaving.scrubber != nil {
+		leaving.scrubber.Stop()
+	}
+	if gone.Error = c.release(leaving); gone.Error != "" && !leaving.draining.Load() {
+		leaving.logger.Warn("the disk of a removed volume stays locked", "why", gone.Error)
+	}
 	return gone, nil
 }
 
@@ -342,6 +458,7 @@ func (c *changes) release(leaving *volume) (hanging string) {
 	if err := leaving.close(); err != nil {
 		return err.Error()
 	}
+	leaving.released.Store(true)
 	return ""
 }
 

@@ -109,9 +109,7 @@ func TestAFullDiskIsNotAdded(t *testing.T) {
 func TestAFailedDiskIsRemovedAndItsFilesStay(t *testing.T) {
 	l := startLossy(t)
 	lost := len(l.on("/b"))
-	_, err := l.RemoveDisk("/b")
-	require.ErrorIs(t, err, fault.Exists, "it works")
-	_, err = l.RemoveDisk("nobody's")
+	_, err := l.RemoveDisk("nobody's")
 	require.ErrorIs(t, err, fault.NotFound)
 	heal := l.disks.fail("/b", syscall.EIO)
 	for range 3 {
@@ -129,7 +127,7 @@ func TestAFailedDiskIsRemovedAndItsFilesStay(t *testing.T) {
 	_, _, err = l.BeginRecovery(testID(l.on("/b")[1]), 2)
 	require.ErrorIs(t, err, fault.Disk, "not: there never was one")
 	_, err = l.RemoveDisk("/a")
-	require.ErrorIs(t, err, fault.Exists)
+	require.ErrorIs(t, err, fault.TooFewNodes)
 
 	// It comes back, and the options still name it.
 	heal()
@@ -266,4 +264,114 @@ func TestAListThatADiskMissedIsOverruled(t *testing.T) {
 	s := reopenStore(t, l.Store)
 	require.Equal(t, []string{"/a", "/b"}, directories(s), "the list of /b still has /c")
 	require.Equal(t, chunk.Sealed, s.Replicas()[0].State)
+}
+
+// copyTo makes a whole copy of a sealed replica, as the copier does.
+func (l *lossy) copyTo(n int) {
+	w, err := l.Create(testID(n), 1, CreateOptions{ChunkSize: testChunkSize, Hidden: true})
+	require.NoError(l.t, err)
+	mustAppend(l.t, w, pattern(uint64(n), 1000), true)
+	mustSeal(l.t, w)
+}
+
+func TestADiskThatWorksDrainsBeforeItIsRemoved(t *testing.T) {
+	l := startLossy(t)
+	onB := l.on("/b")
+	drain := func(s *Store) {
+		s.monitor.check()
+		s.monitor.group.Wait()
+	}
+	state, err := l.RemoveDisk("/b")
+	require.NoError(t, err)
+	require.Equal(t, datanode.VolumeDraining, state.Health)
+	require.Zero(t, state.FreeBytes)
+	told := map[chunk.ID]bool{}
+	for len(told) < len(onB) {
+		e := <-l.events
+		require.True(t, e.Kind == Stored && e.Replica.Leaving)
+		told[e.Replica.ID] = true
+	}
+	_, err = l.RemoveDisk("/a")
+	require.ErrorIs(t, err, fault.TooFewNodes, "somebody must take what is new")
+	_, err = l.ReplaceDisk("/b", "")
+	require.ErrorIs(t, err, fault.Exists)
+	fill(t, l.Store, 100, 120)
+	require.Equal(t, int64(len(onB)), l.byDirectory()["/b"].replicas.Load(), "nothing new goes there")
+
+	state, err = l.KeepDisk("/b")
+	require.NoError(t, err)
+	require.Equal(t, datanode.VolumeHealthy, state.Health)
+	_, err = l.RemoveDisk("/b")
+	require.NoError(t, err)
+	l.Store = reopenStore(t, l.Store)
+	l.copyTo(onB[0])
+	drain(l.Store)
+	require.Equal(t, []string{"/a", "/b"}, directories(l.Store), "a restart goes on with it")
+	replica, err := l.Stat(testID(onB[0]))
+	require.NoError(t, err)
+	require.False(t, replica.Leaving, "it is on the other disk now")
+	for _, n := range onB[1:] {
+		requireContent(t, l.Store, testID(n), pattern(uint64(n), 1000))
+		require.NoError(t, l.Delete(testID(n), 1))
+	}
+	drain(l.Store)
+	require.Equal(t, []string{"/a"}, directories(l.Store))
+	_, err = l.KeepDisk("/b")
+	require.ErrorIs(t, err, fault.Exists)
+	drain(l.Store)
+	trashed, err := l.disks.memory["/b"].ReadDir("/b/trash")
+	require.NoError(t, err)
+	require.Len(t, trashed, len(onB), "its files stay")
+	lock, err := l.disks.memory["/b"].Lock("/b/lock")
+	require.NoError(t, err, "others may have it")
+	require.NoError(t, lock.Close())
+	requireContent(t, l.Store, testID(onB[0]), pattern(uint64(onB[0]), 1000))
+	require.Equal(t, []string{"/a"}, directories(reopenStore(t, l.Store)))
+}
+
+func TestADrainingDiskThatFailsIsRemoved(t *testing.T) {
+	l := startLossy(t)
+	_, err := l.RemoveDisk("/b")
+	require.NoError(t, err)
+	l.byDirectory()["/b"].noteError(syscall.EROFS)
+	l.monitor.check()
+	l.monitor.group.Wait()
+	require.Equal(t, []string{"/a"}, directories(l.Store))
+}
+
+// TestPowerFailsWhileAReplicaMovesOffADisk: there is always one of the two, whole.
+func TestPowerFailsWhileAReplicaMovesOffADisk(t *testing.T) {
+	mem := simdisk.NewMem()
+	o := testOptions(mem)
+	o.Directories = []string{"/b", "/a"}
+	s := openStore(t, o)
+	fill(t, s, 0, 20)
+	l := &lossy{Store: s, t: t}
+	moved := l.on("/b")[0]
+	_, err := s.RemoveDisk("/b")
+	require.NoError(t, err)
+	var crashes []*simdisk.Mem
+	mem.OnChange(func(simdisk.Op, string) {
+		for _, mode := range []simdisk.CrashMode{simdisk.CrashKeepAll, simdisk.CrashDropUnsynced, simdisk.CrashTornLast,
+			simdisk.CrashSubset} {
+			crashes = append(crashes, mem.CrashClone(simdisk.CrashPolicy{Mode: mode, Seed: uint64(len(crashes))}))
+		}
+	})
+	l.copyTo(moved)
+	mem.OnChange(nil)
+	require.NotEmpty(t, crashes)
+	onA := 0
+	for _, left := range crashes {
+		after := testOptions(left)
+		after.Directories = o.Directories
+		started, err := Open(after)
+		require.NoError(t, err)
+		requireContent(t, started, testID(moved), pattern(uint64(moved), 1000))
+		if started.index.lookup(testID(moved)).volume.directory == "/a" {
+			onA++
+		}
+		require.NoError(t, started.Close())
+	}
+	require.Positive(t, onA)
+	require.Less(t, onA, len(crashes))
 }

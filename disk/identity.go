@@ -47,10 +47,11 @@ type volumeRecord struct {
 	VolumeID   string `json:"volume_id"`
 	Directory  string `json:"directory"`
 	MountPoint bool   `json:"mount_point"` // the directory was the root of a file system of its own
-	// Added: while the datanode ran, so that the configuration need not name it. Removed: it is used no more, whatever
-	// the configuration says.
-	Added   bool `json:"added,omitempty"`
-	Removed bool `json:"removed,omitempty"`
+	// Added: while the datanode ran, so that the configuration need not name it. Draining: it is to be removed as soon
+	// as nothing on it is needed. Removed: it is used no more, whatever the configuration says.
+	Added    bool `json:"added,omitempty"`
+	Draining bool `json:"draining,omitempty"`
+	Removed  bool `json:"removed,omitempty"`
 }
 
 func (v volumeIdentity) encode() []byte {

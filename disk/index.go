@@ -131,6 +131,25 @@ func (x *index) on(v *volume, last byte) (ids []chunk.ID) {
 	return ids
 }
 
+// empty tells whether a volume has no replicas but corrupt ones.
+func (x *index) empty(chosen *volume) bool {
+	for last := range 256 {
+		for _, id := range x.on(chosen, byte(last)) {
+			if r := x.lookup(id); r != nil && r.volume == chosen && r.snapshot().state != chunk.Corrupt {
+				return false
+			}
+		}
+	}
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	for _, copied := range x.mu.beside {
+		if copied.volume == chosen {
+			return false
+		}
+	}
+	return true
+}
+
 // reserve holds the place of a chunk that has no replica, so that none is created meanwhile. The caller removes what it
 // returns, whose lock is held; nil: there is a replica.
 func (x *index) reserve(id chunk.ID, v *volume) *replica {
@@ -157,7 +176,7 @@ func (x *index) insert(replica *replica) error {
 		v := old.snapshot()
 		switch {
 		case v.state == chunk.Corrupt || old.volume.health.Out():
-		case x.mu.beside[replica.id] == nil && replica.replaces(v):
+		case x.mu.beside[replica.id] == nil && replica.replaces(v, old.volume.draining.Load()):
 			into = x.mu.beside
 		default:
 			return chunkError(fault.Exists, op, replica.id, "there is a replica, %s at generation %d, %d bytes",

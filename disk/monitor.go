@@ -25,6 +25,8 @@ type monitor struct {
 	group   sync.WaitGroup // of inspections
 	done    chan struct{}  // closed by stop
 	probed  map[*volume]time.Time
+	drained func(*volume) // removes a volume that is to be removed, if nothing on it is needed
+	release func()        // gives the disks of removed volumes free
 
 	siblings siblings
 }
@@ -49,7 +51,14 @@ func (m *monitor) run() {
 func (m *monitor) check() {
 	now := m.options.Clock.Now()
 	m.siblings.compare(m.volumes.all(), now)
+	m.release()
 	for _, volume := range m.volumes.all() {
+		if volume.draining.Load() && !volume.finishing.Swap(true) {
+			m.group.Go(func() {
+				defer volume.finishing.Store(false)
+				m.drained(volume)
+			})
+		}
 		if volume.health.Check(); volume.health.Out() || volume.inspected.Swap(true) {
 			continue
 		}

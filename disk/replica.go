@@ -90,11 +90,12 @@ func (r *replica) snapshot() snapshot {
 	return r.view.snapshot
 }
 
-// replaces reports whether a new replica may be written beside another one of its chunk, to take its place.
-func (r *replica) replaces(other snapshot) bool {
+// replaces reports whether a new replica may be written beside another one of its chunk, to take its place. leaving:
+// the other one's disk is to be removed.
+func (r *replica) replaces(other snapshot, leaving bool) bool {
 	seen := r.snapshot()
 	return seen.hidden && seen.place.kind != inMemory && other.state != 0 && (other.Generation < seen.Generation ||
-		other.Generation == seen.Generation && other.state == chunk.Recovered)
+		other.Generation == seen.Generation && (other.state == chunk.Recovered || leaving))
 }
 
 // updateLocked changes the view; io is held.
@@ -105,7 +106,8 @@ func (r *replica) updateLocked(change func(v *snapshot)) {
 }
 
 func (r *replica) describe(v snapshot) chunk.Replica {
-	return chunk.Replica{ID: r.id, Generation: v.Generation, Length: v.Length, State: v.state}
+	return chunk.Replica{ID: r.id, Generation: v.Generation, Length: v.Length, State: v.state,
+		Leaving: v.state == chunk.Sealed && r.volume.draining.Load()}
 }
 
 // reportLocked reports the replica's present state to the store's user. On a volume that is out of service it is

@@ -67,7 +67,7 @@ func (t *trash) describe(item trashItem) (Trashed, bool) {
 	entry := Trashed{Replica: chunk.Replica{ID: name.ID, Generation: name.Generation, Length: name.Length},
 		VolumeID: item.volume.id, Deleted: item.due.Add(-t.options.TrashDelay), Until: item.due, Number: item.number}
 	switch {
-	case !item.volume.placeable():
+	case !item.volume.answers():
 		return Trashed{}, false
 	case item.record != nil && item.record.Segment.Gone():
 		return Trashed{}, false

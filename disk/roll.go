@@ -64,6 +64,9 @@ func (r *roll) read(v *volume) {
 	}
 }
 
+// drains tells whether the volume of a directory was to be removed.
+func (r *roll) drains(directory string) bool { return r.known[path.Clean(directory)].Draining }
+
 // added lists the directories of volumes that were added while the store ran, in their order.
 func (r *roll) added() (directories []string) {
 	for _, record := range r.records {

@@ -3,6 +3,7 @@ package disk
 import (
 	"errors"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 
@@ -90,7 +91,17 @@ func (s *scan) list() error {
 	if err != nil {
 		return err
 	}
-	for _, v := range s.starting.volumes.all() {
+	// Of two equal ones the first counts: one on a disk that is to be removed was copied to another.
+	volumes := slices.SortedStableFunc(slices.Values(s.starting.volumes.all()), func(a, b *volume) int {
+		switch draining := a.draining.Load(); {
+		case draining == b.draining.Load():
+			return 0
+		case draining:
+			return 1
+		}
+		return -1
+	})
+	for _, v := range volumes {
 		for _, r := range found[v].replicas {
 			s.add(r)
 		}

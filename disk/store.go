@@ -124,6 +124,9 @@ func (s *Store) findVolumes() (*roll, error) {
 		}
 		return left
 	})
+	for _, v := range list {
+		v.draining.Store(roll.drains(v.directory))
+	}
 	s.volumes.set(list)
 	if len(list) == 0 {
 		return nil, fault.New(fault.Invalid, "open chunk store", "all of its disks (%s) were removed",
@@ -169,6 +172,7 @@ func newStore(options Options) *Store {
 		waiting: make(chan *volume, limits.VolumesPerNodeMax+changesMax)}
 	store.membership = &membership{env: shared, volumes: store.volumes}
 	store.changes = &changes{Store: store}
+	store.monitor.drained, store.monitor.release = store.changes.finish, store.changes.releaseAll
 	store.volumes.set(nil)
 	store.compactor = pack.NewCompactor(&claims{index: store.index, quarantine: store.quarantine}, options.Clock)
 	return store
@@ -495,11 +499,17 @@ func (s *Store) AddDisk(directory string) (datanode.VolumeState, error) {
 }
 
 // RemoveDisk takes a volume out, durably: no later Open uses it, until it is added again. Its files stay. disk is its
-// directory, its id, or the beginning of that. One that is removed already: no error.
+// directory, its id, or the beginning of that. One that is out of service is removed on return. One that works drains
+// first, as Volumes shows: nothing new goes there, its sealed replicas are reported as Leaving, and when each has been
+// deleted, or has another one here in its place, it is removed by itself. The same again does nothing.
 //
-// Errors: fault.NotFound, fault.Invalid (disk means more than one), fault.Exists (it works), fault.TooFewNodes (no
-// other one does), fault.Busy, fault.Disk.
+// Errors: fault.NotFound, fault.Invalid (disk means more than one), fault.TooFewNodes (no other one would take new
+// replicas), fault.Busy, fault.Disk.
 func (s *Store) RemoveDisk(disk string) (datanode.VolumeState, error) { return s.changes.remove(disk) }
+
+// KeepDisk takes the order to remove a disk back while that drains. Errors: as RemoveDisk; fault.Exists if it is
+// removed.
+func (s *Store) KeepDisk(disk string) (datanode.VolumeState, error) { return s.changes.keep(disk) }
 
 // ReplaceDisk is RemoveDisk, unless that was done, and then AddDisk of an empty directory; empty: the same directory.
 func (s *Store) ReplaceDisk(disk, directory string) (datanode.VolumeState, error) {

@@ -220,6 +220,9 @@ func (t *trash) removeLocked(at int) {
 // unlink discards what is due. What fails is tried again by the next start. A disk that hangs is not waited for any
 // more when it is out of service: the others need their room.
 func (t *trash) unlink(item trashItem) {
+	if item.volume.draining.Load() {
+		return // what was on a disk that is removed stays there
+	}
 	done := make(chan struct{})
 	t.group.Go(func() {
 		defer close(done)

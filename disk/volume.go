@@ -57,6 +57,9 @@ type volume struct {
 	replicas  atomic.Int64    // in the index, all states
 	serial    atomic.Uint32   // for parked names
 	writing   atomic.Bool     // its identity file
+	draining  atomic.Bool     // it is to be removed: nothing new goes there, and its replicas do not count
+	finishing atomic.Bool     // the end of that is being looked for
+	released  atomic.Bool     // it was removed, and others may have its disk
 	unindexed atomic.Bool     // it has replicas that the index does not know: it is out of service
 	inspected atomic.Bool     // an inspection is under way
 
@@ -109,7 +112,8 @@ func (v *volume) open() (err error) {
 
 // record is what the other volumes know of it.
 func (v *volume) record() volumeRecord {
-	return volumeRecord{VolumeID: v.id, Directory: path.Clean(v.directory), MountPoint: v.mounted, Added: v.added}
+	return volumeRecord{VolumeID: v.id, Directory: path.Clean(v.directory), MountPoint: v.mounted, Added: v.added,
+		Draining: v.draining.Load()}
 }
 
 // load reads the identity and completes the tree of directories.
@@ -271,8 +275,11 @@ func (v *volume) ioError(op, name string, id chunk.ID, err error) error {
 // noteError counts an I/O error against the volume.
 func (v *volume) noteError(err error) { v.health.Note(err) }
 
-// placeable tells whether new replicas may go there: it is in service, and its disk answers.
-func (v *volume) placeable() bool { return !v.health.Out() && !v.health.Stalled() }
+// answers tells whether its disk may be asked: it is in service, and nothing hangs there.
+func (v *volume) answers() bool { return !v.health.Out() && !v.health.Stalled() }
+
+// placeable tells whether new replicas may go there.
+func (v *volume) placeable() bool { return v.answers() && !v.draining.Load() }
 
 // outError refuses work on a replica whose volume is out of service; nil while it is in service.
 func (v *volume) outError(op string, id chunk.ID) error {

@@ -40,7 +40,7 @@ func (vs *volumes) describe() []datanode.VolumeState {
 	all := vs.all()
 	list := make([]datanode.VolumeState, len(all))
 	for i, v := range all {
-		if v.placeable() { // else the answer may not come
+		if v.answers() { // else the answer may not come
 			if _, err := vs.space(v); err != nil {
 				v.logger.Debug("no answer to how much room there is", "err", err)
 			}
@@ -64,6 +64,8 @@ func (v *volume) describe() datanode.VolumeState {
 	}
 	if !state.Healthy {
 		state.FreeBytes, state.Replicas = 0, 0
+	} else if v.draining.Load() {
+		state.FreeBytes, state.Health = 0, datanode.VolumeDraining
 	}
 	return state
 }
@@ -162,7 +164,7 @@ func inService(volumes []*volume) []*volume {
 // any is a volume whose workers can be given work: one in service, if there is one.
 func (vs *volumes) any() *volume {
 	for _, v := range vs.all() {
-		if v.placeable() {
+		if v.answers() {
 			return v
 		}
 	}

@@ -109,7 +109,7 @@ func (r *repair) refusals(slot namespace.ChunkSlot) string {
 // refusal says why a node takes no copy of a chunk now; nothing of one that has it.
 func (r *repair) refusal(peer *node, slot namespace.ChunkSlot) (reason string, possible bool) {
 	switch condition := peer.condition(r.room.step.Mono); {
-	case r.room.locations.has(slot, peer.index):
+	case r.room.locations.has(slot, peer.index) && !r.room.locations.leaves(slot, peer.index):
 		return "", false
 	case !peer.live(), !peer.serves():
 		return "is " + condition, false

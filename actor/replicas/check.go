@@ -131,6 +131,9 @@ func (r *Replicas) checkLocations(slot namespace.ChunkSlot) error {
 	if !sealed && (len(nodes) > 0 || level != levelWanted) {
 		return fmt.Errorf("slot %d has no sealed chunk, but nodes %v, level %d", slot, nodes, level)
 	}
+	if err := r.locations.check(slot); err != nil {
+		return err
+	}
 	for i, node := range nodes {
 		if !r.Nodes.Knows(node) || slices.Contains(nodes[:i], node) {
 			return fmt.Errorf("slot %d: nodes %v", slot, nodes)

@@ -36,6 +36,7 @@ type deleteOrder struct {
 	generation chunk.Generation
 	reason     deleteReason
 	attempts   int
+	leaving    bool // of deleteSurplus: its disk is to be removed
 }
 
 // deletion holds the orders of all nodes, and the misplaced replicas that may get one.
@@ -212,6 +213,7 @@ func (d *deletion) cancel(peer *node, id chunk.ID) (questions []chunk.Replica) {
 	}
 	if order.attempts == 0 {
 		d.room.addLocation(slot, peer.index, true)
+		d.room.locations.setLeaving(slot, peer.index, order.leaving)
 		return nil
 	}
 	return []chunk.Replica{d.room.Reports.question(slot)}
@@ -222,7 +224,8 @@ func (d *deletion) cancel(peer *node, id chunk.ID) (questions []chunk.Replica) {
 func (d *deletion) confirmed(slot namespace.ChunkSlot, except datanode.Index) int {
 	confirmed := 0
 	for _, node := range d.room.locations.of(slot) {
-		if node != except && d.room.Nodes.at(node).confirms() && d.room.locations.confirmed(slot, node) {
+		if node != except && d.room.Nodes.at(node).confirms() && d.room.locations.confirmed(slot, node) &&
+			!d.room.locations.leaves(slot, node) {
 			confirmed++
 		}
 	}
@@ -300,7 +303,8 @@ func (d *deletion) trimSurplus() {
 		}
 		c := d.room.files.Chunk(slot)
 		d.order(surplus.index, c.ID(), c.Generation(), deleteSurplus)
-		if _, ordered := d.ordered(surplus.index, c.ID()); ordered {
+		if order := d.byNode[surplus.index].orders[c.ID()]; order != nil {
+			order.leaving = d.room.locations.leaves(slot, surplus.index)
 			d.room.removeLocation(slot, surplus.index)
 		}
 	}
@@ -322,10 +326,13 @@ func (d *deletion) surplusOf(slot namespace.ChunkSlot) (chosen *node) {
 	return chosen
 }
 
-// ratherGoes compares two replicas of a chunk with too many: one that shares its rack goes first, so that the spread
-// stays; then that which is moved away; then that of a node that flaps, whose next absence then costs nothing; then
-// that of the fuller node.
+// ratherGoes compares two replicas of a chunk with too many: one on a disk that is to be removed goes first; then one
+// that shares its rack, so that the spread stays; then that which is moved away; then that of a node that flaps, whose
+// next absence then costs nothing; then that of the fuller node.
 func (d *deletion) ratherGoes(slot namespace.ChunkSlot, one, other *node) bool {
+	if leaves := d.room.locations.leaves(slot, one.index); leaves != d.room.locations.leaves(slot, other.index) {
+		return leaves
+	}
 	if alone := d.aloneInRack(slot, one); alone != d.aloneInRack(slot, other) {
 		return !alone
 	}

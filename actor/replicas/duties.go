@@ -126,18 +126,23 @@ type tally struct {
 	alive   int // on nodes that are not dead
 	steady  int // of these on nodes that serve
 	excused int // on nodes in maintenance, dead or not
+	leaving int // alive, on disks that are to be removed: they are neither steady nor excused
 	known   int // all of them
 }
 
-func (r *Replicas) tally(nodes []datanode.Index) (t tally) {
+func (r *Replicas) tally(slot namespace.ChunkSlot, nodes []datanode.Index) (found tally) {
 	for _, node := range nodes {
 		n := r.Nodes.at(node)
-		t.alive += int(count(!n.dead()))
-		t.steady += int(count(n.steady()))
-		t.excused += int(count(n.excused()))
+		found.alive += int(count(!n.dead()))
+		if r.locations.leaves(slot, node) {
+			found.leaving += int(count(!n.dead()))
+			continue
+		}
+		found.steady += int(count(n.steady()))
+		found.excused += int(count(n.excused()))
 	}
-	t.known = len(nodes)
-	return t
+	found.known = len(nodes)
+	return found
 }
 
 // enough is how many replicas on steady nodes suffice while others are on nodes in maintenance.
@@ -190,7 +195,7 @@ func (d *Duties) needOf(slot namespace.ChunkSlot) need {
 			return !d.room.locations.confirmed(slot, node)
 		})
 	}
-	held, wanted := d.room.tally(sure), d.room.wanted(slot)
+	held, wanted := d.room.tally(slot, sure), d.room.wanted(slot)
 	if held.alive == 0 { // perhaps what is not in its place is all that there is
 		holders = slices.Clone(holders)
 		for _, m := range d.room.misplaced.of(record.ID()) {

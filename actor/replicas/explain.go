@@ -93,6 +93,9 @@ func (e *Examiner) notes(slot namespace.ChunkSlot) (notes []ReplicaNote) {
 		default:
 			text = "confirmed"
 		}
+		if e.room.locations.leaves(slot, node) {
+			text += ", on a disk that is to be removed"
+		}
 		add(node, text)
 	}
 	record := e.room.files.Chunk(slot)

@@ -1,6 +1,7 @@
 package replicas
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/whispering-woods/ww/actor/namespace"
@@ -69,6 +70,24 @@ type locations struct {
 	doubtful uint64 // chunks that are marked so
 	short    uint64 // likewise
 	byNode   []int  // chunks located on each node, by its index
+	// leaving are the nodes whose replica of a chunk is on a disk that is to be removed, of chunks that have such.
+	leaving map[namespace.ChunkSlot][]datanode.Index
+}
+
+func newLocations() locations {
+	l := locations{leaving: make(map[namespace.ChunkSlot][]datanode.Index)}
+	l.addNode() // index 0 is no node's
+	return l
+}
+
+// check compares the nodes of a chunk with those whose replica leaves.
+func (l *locations) check(slot namespace.ChunkSlot) error {
+	nodes, leaving := l.of(slot), l.leaving[slot]
+	strange := slices.ContainsFunc(leaving, func(node datanode.Index) bool { return !slices.Contains(nodes, node) })
+	if _, has := l.leaving[slot]; strange || has != (len(leaving) > 0) {
+		return fmt.Errorf("slot %d is on nodes %v, of which %v leave disks", slot, nodes, leaving)
+	}
+	return nil
 }
 
 func (l *locations) addNode() { l.byNode = append(l.byNode, 0) }
@@ -194,8 +213,30 @@ func (l *locations) add(slot namespace.ChunkSlot, node datanode.Index, told bool
 	return true
 }
 
+// leaves reports whether a node's replica of a chunk is on a disk that is to be removed.
+func (l *locations) leaves(slot namespace.ChunkSlot, node datanode.Index) bool {
+	return len(l.leaving) > 0 && slices.Contains(l.leaving[slot], node)
+}
+
+// setLeaving notes whether a located replica is on a disk that is to be removed; false: that was known.
+func (l *locations) setLeaving(slot namespace.ChunkSlot, node datanode.Index, leaves bool) bool {
+	if l.leaves(slot, node) == leaves {
+		return false
+	}
+	if leaves {
+		l.leaving[slot] = append(l.leaving[slot], node)
+		return true
+	}
+	rest := slices.DeleteFunc(l.leaving[slot], func(other datanode.Index) bool { return other == node })
+	if l.leaving[slot] = rest; len(rest) == 0 {
+		delete(l.leaving, slot)
+	}
+	return true
+}
+
 // remove forgets that a node has a chunk; false: that was not known.
 func (l *locations) remove(slot namespace.ChunkSlot, node datanode.Index) bool {
+	l.setLeaving(slot, node, false)
 	nodes, unconfirmed := l.of(slot), l.unconfirmed(slot)
 	i := slices.Index(nodes, node)
 	if i < 0 {
@@ -216,6 +257,7 @@ func (l *locations) removeAll(slot namespace.ChunkSlot) {
 	for _, node := range nodes {
 		l.byNode[node]--
 	}
+	delete(l.leaving, slot)
 	if len(nodes) > 0 {
 		l.located--
 		l.set(slot, nil, 0)

@@ -210,16 +210,19 @@ func (n *node) setVolumes(volumes []datanode.VolumeState) {
 	n.free, n.capacity, n.largest, n.replicas = 0, 0, 0, 0
 	n.volumes, n.diskless, n.doubtful = slices.Clone(volumes), len(volumes) > 0, len(volumes) > 0
 	for i := range volumes {
-		v := &volumes[i]
-		n.replicas += v.Replicas
-		if !v.Healthy {
+		volume := &volumes[i]
+		n.replicas += volume.Replicas
+		if !volume.Healthy {
 			continue
 		}
 		n.diskless = false
-		n.doubtful = n.doubtful && v.Health == datanode.VolumeSuspect
-		n.free += max(v.FreeBytes, 0)
-		n.capacity += max(v.CapacityBytes, 0)
-		n.largest = max(n.largest, v.FreeBytes)
+		if volume.Health == datanode.VolumeDraining { // nothing new goes there
+			continue
+		}
+		n.doubtful = n.doubtful && volume.Health == datanode.VolumeSuspect
+		n.free += max(volume.FreeBytes, 0)
+		n.capacity += max(volume.CapacityBytes, 0)
+		n.largest = max(n.largest, volume.FreeBytes)
 	}
 }
 

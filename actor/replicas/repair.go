@@ -92,11 +92,11 @@ func (r *repair) levelOf(slot namespace.ChunkSlot) level {
 	if c.ID().IsZero() || c.Open() {
 		return levelWanted
 	}
-	held, wanted := r.room.tally(r.room.locations.of(slot)), r.room.wanted(slot)
+	held, wanted := r.room.tally(slot, r.room.locations.of(slot)), r.room.wanted(slot)
 	switch counted := held.counted(wanted); {
 	case held.alive == 0:
 		return levelMissing
-	case held.steady > wanted:
+	case held.steady > wanted, held.steady == wanted && held.leaving > 0:
 		return levelSurplus
 	case held.alive >= wanted && counted >= wanted:
 		return levelWanted

@@ -68,7 +68,7 @@ func New(config Config, s *step.Context) *Replicas {
 		retries: make(map[namespace.ChunkSlot]copyRetry), copiesTo: make([]int, 1)}
 	room.LimitRepair(config.Repair)
 	room.sweep, room.turns, room.Backlog = sweep{room: room}, turns{room: room}, Backlog{room}
-	room.locations.addNode() // index 0 is no node's
+	room.locations = newLocations()
 	room.deletion = deletion{room: room, byNode: make([]*nodeOrders, 1)}
 	return room
 }
@@ -166,6 +166,12 @@ func (r *Replicas) observe(node datanode.Index, slot namespace.ChunkSlot, replic
 		}
 		r.misplaced.remove(id, node)
 		r.addLocation(slot, node, true)
+		if r.locations.setLeaving(slot, node, replica.Leaving) {
+			r.repair.markDirty(slot)
+			if !replica.Leaving { // it has moved to another disk
+				r.repair.located(slot, node)
+			}
+		}
 	case delta && seen.state == chunk.Open && r.locations.has(slot, node):
 		// Older than the client's word that the chunk is sealed there.
 	default:
@@ -239,10 +245,11 @@ func (r *Replicas) holds(node datanode.Index, slot namespace.ChunkSlot) bool {
 	return m != nil && (m.verdict != unverified || m.state != chunk.Corrupt)
 }
 
-// replaceable reports whether a copy may take the place of a node's stale replica: its datanode moves that to the trash
-// when the copy is whole. What is needed as a last resort stays, as in deletions, and so does what is suspect.
+// replaceable reports whether a copy may take the place of a node's stale replica, or of one on a disk that is to be
+// removed: its datanode moves that to the trash when the copy is whole. What is needed as a last resort stays, as in
+// deletions, and so does what is suspect.
 func (r *Replicas) replaceable(n *node, slot namespace.ChunkSlot) bool {
-	return r.stale(n.index, slot) && r.deletion.staleAllowed(slot, n)
+	return r.locations.leaves(slot, n.index) || r.stale(n.index, slot) && r.deletion.staleAllowed(slot, n)
 }
 
 // stale reports whether a node's replica of a sealed chunk is of a lower generation, and stays.

@@ -1,11 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"math"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/whispering-woods/ww/client"
+	"github.com/whispering-woods/ww/internal/fault"
 )
 
 // diskHelp says how verbs name a disk.
@@ -30,21 +34,53 @@ with all that is on it. To add one that is in use already does nothing. Exit cod
 }
 
 func newDiskRemove(program *app) *cobra.Command {
-	return diskVerb(program, &cobra.Command{
+	var cancel, wait bool
+	var most time.Duration
+	cmd := &cobra.Command{
 		Use:   "remove [flags] NODE DISK",
-		Short: "have a datanode use a failed disk no more",
-		Long: `Have a datanode use a disk that is out of service no more: it is not in the list, and no restart uses
-it, whether datanode.disks names it or not. ` + diskHelp + `
+		Short: "have a datanode use a disk no more",
+		Long: `Have a datanode use a disk no more. ` + diskHelp + `
 
-The chunks that were on it are copied from others already. Nothing is deleted from it; it can be unmounted, and
-ww admin disk add takes it back. A disk that works, and the only one that works, are not removed. Exit code 0: it is
-removed.`,
-		Example: "  ww admin disk remove dn3 /srv/ww/disk2",
-		Args:    arguments(2, 2),
-	}, func(ctx context.Context, woods *client.Client, address string, args []string) (client.ChangedDisk, error) {
-		return woods.RemoveDisk(ctx, address, args[0])
+A disk that is out of service is removed at once: the chunks that were on it are copied from others already. One that
+works drains first: nothing new goes there, its chunks are copied to other disks of this datanode or to others, and when
+the holders of all have confirmed that none needs it, it is removed by itself. Meanwhile ww admin disk list shows it as
+draining, with the replicas that are left, and --cancel takes the order back. ww why says of a chunk what it waits for.
+
+A removed disk is not in the list, and no restart uses it, whether datanode.disks names it or not. Nothing is deleted
+from it: what it held stays there, some in trash/. It can be unmounted, and ww admin disk add takes it back. The only
+disk that takes new chunks is not removed. With --wait the command returns when it is removed. Exit code 0: removed or
+draining; 5: the wait was over.`,
+		Example: "  ww admin disk remove dn3 /srv/ww/disk2\n" +
+			"  ww admin disk remove --wait --timeout 2h dn3 /srv/ww/disk2",
+		Args: arguments(2, 2),
+	}
+	cmd.Flags().BoolVar(&cancel, "cancel", false, "go on to use a disk that drains")
+	cmd.Flags().BoolVar(&wait, "wait", false, "return when the disk is removed")
+	cmd.Flags().DurationVar(&most, "timeout", 0, "how long to wait at most; 0: as long as it takes")
+	cmd.MarkFlagsMutuallyExclusive("cancel", "wait")
+	return diskVerb(program, cmd, func(ctx context.Context, woods *client.Client, address string,
+		args []string) (client.ChangedDisk, error) {
+		if cancel {
+			return woods.KeepDisk(ctx, address, args[0])
+		}
+		disk, err := woods.RemoveDisk(ctx, address, args[0])
+		if !wait || err != nil {
+			return disk, err
+		}
+		done, err := await(ctx, cmp.Or(most, math.MaxInt64), func() (bool, error) {
+			disk, err = woods.RemoveDisk(ctx, address, args[0]) // again: it tells how far it is
+			return disk.State == diskRemoved, err
+		})
+		if err == nil && !done {
+			err = &fault.Error{Kind: fault.Busy, Path: disk.Directory, Reason: "chunks still need the disk",
+				Hint: "it goes on to drain: see `ww admin disk list`"}
+		}
+		return disk, err
 	})
 }
+
+// diskRemoved is the state of a disk that is used no more.
+const diskRemoved = "removed"
 
 func newDiskReplace(program *app) *cobra.Command {
 	return diskVerb(program, &cobra.Command{

@@ -26,7 +26,8 @@ func newDiskList(program *app) *cobra.Command {
 
 NODE is a datanode's name, its address, its id or the beginning of that. The states are healthy, suspect (errors within
 the last minute, or an operation that takes too long), full, and those of disks that are out of service: failed,
-read-only and missing. The replicas of these are copied from others. Free is what new replicas may use: what is above
+read-only and missing, whose replicas are copied from others. A draining disk is to be removed (ww admin disk remove):
+its replicas are copied, and it gets nothing new. Free is what new replicas may use: what is above
 the reserve (datanode.reserve). Used are the bytes of the file system, whoever has them, busy is the share of the last
 seconds in which the disk had work.`,
 		Example: "  ww admin disk list\n  ww admin disk list --json | jq 'select(.state != \"healthy\")'",

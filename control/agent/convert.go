@@ -23,7 +23,7 @@ func loadToProto(l datanode.Load) *controlpb.Load {
 
 func replicaToProto(r chunk.Replica) *controlpb.ReplicaReport {
 	return &controlpb.ReplicaReport{ChunkId: append([]byte(nil), r.ID[:]...), Generation: uint64(r.Generation),
-		Length: r.Length, State: controlpb.ReplicaState(r.State)}
+		Length: r.Length, State: controlpb.ReplicaState(r.State), Leaving: r.Leaving}
 }
 
 func deltaToProto(changes []change) *controlpb.DatanodeMessage {

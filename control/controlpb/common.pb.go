@@ -206,6 +206,7 @@ const (
 	VolumeHealth_VOLUME_HEALTH_READ_ONLY   VolumeHealth = 4
 	VolumeHealth_VOLUME_HEALTH_FAILED      VolumeHealth = 5
 	VolumeHealth_VOLUME_HEALTH_MISSING     VolumeHealth = 6
+	VolumeHealth_VOLUME_HEALTH_DRAINING    VolumeHealth = 7
 )
 
 // Enum value maps for VolumeHealth.
@@ -218,6 +219,7 @@ var (
 		4: "VOLUME_HEALTH_READ_ONLY",
 		5: "VOLUME_HEALTH_FAILED",
 		6: "VOLUME_HEALTH_MISSING",
+		7: "VOLUME_HEALTH_DRAINING",
 	}
 	VolumeHealth_value = map[string]int32{
 		"VOLUME_HEALTH_UNSPECIFIED": 0,
@@ -227,6 +229,7 @@ var (
 		"VOLUME_HEALTH_READ_ONLY":   4,
 		"VOLUME_HEALTH_FAILED":      5,
 		"VOLUME_HEALTH_MISSING":     6,
+		"VOLUME_HEALTH_DRAINING":    7,
 	}
 )
 
@@ -1117,7 +1120,7 @@ const file_controlpb_common_proto_rawDesc = "" +
 	"\x12REPLICA_STATE_OPEN\x10\x01\x12\x18\n" +
 	"\x14REPLICA_STATE_SEALED\x10\x02\x12\x19\n" +
 	"\x15REPLICA_STATE_CORRUPT\x10\x03\x12\x1b\n" +
-	"\x17REPLICA_STATE_RECOVERED\x10\x04*\xcd\x01\n" +
+	"\x17REPLICA_STATE_RECOVERED\x10\x04*\xe9\x01\n" +
 	"\fVolumeHealth\x12\x1d\n" +
 	"\x19VOLUME_HEALTH_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15VOLUME_HEALTH_HEALTHY\x10\x01\x12\x19\n" +
@@ -1125,7 +1128,8 @@ const file_controlpb_common_proto_rawDesc = "" +
 	"\x12VOLUME_HEALTH_FULL\x10\x03\x12\x1b\n" +
 	"\x17VOLUME_HEALTH_READ_ONLY\x10\x04\x12\x18\n" +
 	"\x14VOLUME_HEALTH_FAILED\x10\x05\x12\x19\n" +
-	"\x15VOLUME_HEALTH_MISSING\x10\x06B2Z0github.com/whispering-woods/ww/control/controlpbb\x06proto3"
+	"\x15VOLUME_HEALTH_MISSING\x10\x06\x12\x1a\n" +
+	"\x16VOLUME_HEALTH_DRAINING\x10\aB2Z0github.com/whispering-woods/ww/control/controlpbb\x06proto3"
 
 var (
 	file_controlpb_common_proto_rawDescOnce sync.Once

@@ -508,11 +508,13 @@ func (x *Heartbeat) GetLoad() *Load {
 }
 
 type ReplicaReport struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ChunkId       []byte                 `protobuf:"bytes,1,opt,name=chunk_id,json=chunkId,proto3" json:"chunk_id,omitempty"`
-	Generation    uint64                 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
-	Length        int64                  `protobuf:"varint,3,opt,name=length,proto3" json:"length,omitempty"`
-	State         ReplicaState           `protobuf:"varint,4,opt,name=state,proto3,enum=ww.control.v1.ReplicaState" json:"state,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	ChunkId    []byte                 `protobuf:"bytes,1,opt,name=chunk_id,json=chunkId,proto3" json:"chunk_id,omitempty"`
+	Generation uint64                 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
+	Length     int64                  `protobuf:"varint,3,opt,name=length,proto3" json:"length,omitempty"`
+	State      ReplicaState           `protobuf:"varint,4,opt,name=state,proto3,enum=ww.control.v1.ReplicaState" json:"state,omitempty"`
+	// Its disk is to be removed: it is read and copied from, but does not count.
+	Leaving       bool `protobuf:"varint,5,opt,name=leaving,proto3" json:"leaving,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -573,6 +575,13 @@ func (x *ReplicaReport) GetState() ReplicaState {
 		return x.State
 	}
 	return ReplicaState_REPLICA_STATE_UNSPECIFIED
+}
+
+func (x *ReplicaReport) GetLeaving() bool {
+	if x != nil {
+		return x.Leaving
+	}
+	return false
 }
 
 // ChunkReport is one page of a full report. The pages of one report share
@@ -1596,14 +1605,15 @@ const file_controlpb_datanode_proto_rawDesc = "" +
 	"\tHeartbeat\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x124\n" +
 	"\avolumes\x18\x02 \x03(\v2\x1a.ww.control.v1.VolumeStateR\avolumes\x12'\n" +
-	"\x04load\x18\x03 \x01(\v2\x13.ww.control.v1.LoadR\x04load\"\x95\x01\n" +
+	"\x04load\x18\x03 \x01(\v2\x13.ww.control.v1.LoadR\x04load\"\xaf\x01\n" +
 	"\rReplicaReport\x12\x19\n" +
 	"\bchunk_id\x18\x01 \x01(\fR\achunkId\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x02 \x01(\x04R\n" +
 	"generation\x12\x16\n" +
 	"\x06length\x18\x03 \x01(\x03R\x06length\x121\n" +
-	"\x05state\x18\x04 \x01(\x0e2\x1b.ww.control.v1.ReplicaStateR\x05state\"\x8c\x01\n" +
+	"\x05state\x18\x04 \x01(\x0e2\x1b.ww.control.v1.ReplicaStateR\x05state\x12\x18\n" +
+	"\aleaving\x18\x05 \x01(\bR\aleaving\"\x8c\x01\n" +
 	"\vChunkReport\x12\x1b\n" +
 	"\treport_id\x18\x01 \x01(\x04R\breportId\x12\x12\n" +
 	"\x04page\x18\x02 \x01(\rR\x04page\x12\x12\n" +

@@ -247,7 +247,8 @@ func reportFromProto(replicas []*controlpb.ReplicaReport, removed bool) ([]chunk
 			return nil, malformed(op, "replica state %d", replica.State)
 		}
 		out = append(out, chunk.Replica{ID: id, Generation: generation, Length: replica.Length,
-			State: chunk.State(replica.State)})
+			State:   chunk.State(replica.State),
+			Leaving: replica.Leaving && replica.State == controlpb.ReplicaState_REPLICA_STATE_SEALED})
 	}
 	return out, nil
 }

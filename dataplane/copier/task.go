@@ -54,7 +54,7 @@ func newTask(c *Copier, id chunk.ID, o Order, progress *Progress) *task {
 // ready tells whether the replica wanted is there already.
 func (t *task) ready() bool {
 	found, err := t.copier.Store.Stat(t.id)
-	if err != nil || found.Generation != t.generation {
+	if err != nil || found.Generation != t.generation || found.Leaving {
 		return false
 	}
 	switch found.State {
@@ -207,7 +207,7 @@ func (t *task) prepare(ctx context.Context, chunkSize int64) error {
 		case err != nil || found.State == chunk.Corrupt:
 		case found.Generation > t.generation:
 			return failure(t.id, fault.StaleGeneration, "there is a replica of a higher generation, %s", found.State)
-		case found.Generation == t.generation && (found.State != chunk.Recovered || !t.order.Seal):
+		case found.Generation == t.generation && !found.Leaving && (found.State != chunk.Recovered || !t.order.Seal):
 			return failure(t.id, fault.Exists, "there is another replica of this generation, %s", found.State)
 		default:
 			t.copier.Logger.Info("a newer copy will take the place of a replica", "chunk", t.id,

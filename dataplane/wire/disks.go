@@ -8,6 +8,7 @@ const (
 	DiskAdd     DiskAction = 1 // take a directory as a further disk
 	DiskRemove  DiskAction = 2 // use a disk no more
 	DiskReplace DiskAction = 3 // take an empty directory in the place of a disk
+	DiskKeep    DiskAction = 4 // take a DiskRemove back while the disk drains
 )
 
 // diskNameBytesMax bounds the names of directories and disks.
@@ -29,7 +30,7 @@ type DisksReply struct {
 	Status      Status
 	VolumeID    string
 	Directory   string
-	State       string // for people: "healthy", "removed"
+	State       string // for people: "healthy", "draining", "removed"
 	Replicas    uint64
 	Note        string // what else people should know; empty: nothing
 }
@@ -38,7 +39,7 @@ type DisksReply struct {
 func (d *Disks) Validate() error {
 	const op = "disks"
 	switch {
-	case d.Action < DiskAdd || d.Action > DiskReplace:
+	case d.Action < DiskAdd || d.Action > DiskKeep:
 		return badBody(op, "action %d", d.Action)
 	case (d.Action == DiskAdd) == (d.Disk != ""), d.Action == DiskAdd && d.Directory == "":
 		return badBody(op, "disk %q and directory %q", d.Disk, d.Directory)

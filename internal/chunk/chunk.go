@@ -101,6 +101,7 @@ type Replica struct {
 	Generation Generation
 	Length     int64 // bytes, visible to readers
 	State      State
+	Leaving    bool // it is sealed, and its disk is to be removed: it does not count
 }
 
 // Location says where one copy of a chunk is: on which datanode, and at which host:port its data server listens. It

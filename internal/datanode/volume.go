@@ -19,11 +19,13 @@ const (
 	VolumeReadOnly                     // its file system refuses writes
 	VolumeFailed                       // too many errors, or an operation that did not return
 	VolumeMissing                      // its disk is not there: unmounted, or pulled out
+	VolumeDraining                     // to be removed: gives, and gets nothing; its replicas do not count
 )
 
 var volumeHealthNames = [...]string{
 	VolumeUnknown: "unknown", VolumeHealthy: "healthy", VolumeSuspect: "suspect", VolumeFull: "full",
 	VolumeReadOnly: "read-only", VolumeFailed: "failed", VolumeMissing: "missing",
+	VolumeDraining: "draining",
 }
 
 // String names the state.

@@ -33,6 +33,7 @@ func diskStates(t *testing.T, system *cluster.Cluster, node string) map[string]s
 // TestDisksAreChangedWhileADatanodeRuns adds a disk, loses one and replaces it, without a restart; then one with the
 // same flags heeds all that.
 func TestDisksAreChangedWhileADatanodeRuns(t *testing.T) {
+	t.Parallel()
 	system := start(t, cluster.Options{Datanodes: 2, Disks: 2, RepairGrace: time.Second,
 		Settings: map[string]any{"datanode.reserve": "1MiB"}})
 	node := fmt.Sprintf("127.0.0.1:%d", system.DataPorts[0])
@@ -57,7 +58,7 @@ func TestDisksAreChangedWhileADatanodeRuns(t *testing.T) {
 	require.NoError(t, err)
 	require.NotEmpty(t, stored, "new replicas go to the added disk")
 
-	require.NotZero(t, ww(t, system, "admin", "disk", "remove", node, bad).code, "it works")
+	require.NotZero(t, ww(t, system, "admin", "disk", "replace", node, bad, next).code, "it works")
 	require.NoError(t, os.Rename(filepath.Join(bad, "chunks"), filepath.Join(bad, "gone")))
 	require.NoError(t, cluster.Poll(patient(t, 30*time.Second), func() error {
 		if r = ww(t, system, "admin", "disk", "replace", node, bad, next); r.code != 0 {
@@ -89,7 +90,23 @@ func TestDisksAreChangedWhileADatanodeRuns(t *testing.T) {
 	require.NoError(t, system.Datanodes[0].Start())
 	require.NoError(t, system.WaitReady(patient(t, time.Minute)))
 	requireDisks()
-	for i := range 12 {
-		sameBytes(t, content, []byte(mustWW(t, system, "cat", fmt.Sprintf("/file-%d", i))), "a file")
+	requireFiles := func() {
+		t.Helper()
+		for i := range 12 {
+			sameBytes(t, content, []byte(mustWW(t, system, "cat", fmt.Sprintf("/file-%d", i))), "a file")
+		}
 	}
+	requireFiles()
+
+	// One that works drains: nobody else but the disks beside it can take what is on it.
+	require.Contains(t, mustWW(t, system, "admin", "disk", "remove", node, added), added+": draining")
+	require.Contains(t, mustWW(t, system, "admin", "disk", "remove", "--cancel", node, added), added+": healthy")
+	require.Contains(t, mustWW(t, system, "admin", "disk", "remove", "--wait", "--timeout", "1m", node, added),
+		added+": removed")
+	names = names[:len(names)-1]
+	names[1] = "next"
+	requireDisks()
+	mustWW(t, system, "fsck", "/")
+	require.NoError(t, os.RemoveAll(added))
+	requireFiles()
 }
