@@ -521,3 +521,29 @@ func TestOpenChunksOnTooFewNodesAreCounted(t *testing.T) {
 	ok[RemoveResult](h, 2, &Remove{Path: "/g"})
 	require.EqualValues(t, 1, few())
 }
+
+// The last good replica is on a node that leaves, and all others have older ones: a copy takes the place of one of
+// them.
+func TestACopyFromALeavingNodeReplacesAStaleReplica(t *testing.T) {
+	h := newHarness(t, Config{DefaultChunkSize: 1 << 16, DefaultReplication: 2, WriteCopiesMin: 1})
+	h.start(3)
+	h.pass(time.Second, "a", "b", "c")
+	file := ok[CreateResult](h, 1, &Create{Path: "/f", ChunkCount: 1})
+	first := file.Chunks[0]
+	kept := first.Replicas[0].NodeID
+	for _, id := range []string{"a", "b", "c"} {
+		h.stored(id, chunk.Replica{ID: first.Chunk, Generation: first.Generation, State: chunk.Open})
+	}
+	require.Nil(t, h.own(&SetDuty{NodeID: kept, Duty: datanode.DutyDecommission}).Reply.Err)
+	r := ok[RecoverPipelineResult](h, 1, &RecoverPipeline{FileID: file.Info.FileID, Chunk: first.Chunk,
+		Generation: first.Generation, FailedNodes: slices.DeleteFunc([]string{"a", "b", "c"},
+			func(id string) bool { return id == kept })})
+	ok[UpdatePipelineResult](h, 1, &UpdatePipeline{FileID: file.Info.FileID, Chunk: first.Chunk,
+		Generation: r.Generation, NodeIDs: []string{kept}})
+	ok[CompleteResult](h, 1, &Complete{FileID: file.Info.FileID, Commits: []ChunkCommit{{Chunk: first.Chunk,
+		Generation: r.Generation, Length: 100, NodeIDs: []string{kept}}}})
+	h.stored(kept, sealedReplica(first.Chunk, r.Generation, 100))
+	copies := bodies[datanode.CopyReplica](h.pass(2*time.Minute, "a", "b", "c"))
+	require.NotEmpty(t, copies)
+	require.Equal(t, r.Generation, copies[0].Generation)
+}

@@ -222,14 +222,17 @@ func (d *deletion) cancel(peer *node, id chunk.ID) (questions []chunk.Replica) {
 // confirmed counts the replicas of a sealed chunk that live nodes told of themselves, which do not leave and have
 // reported in full to this namenode, apart from one node.
 func (d *deletion) confirmed(slot namespace.ChunkSlot, except datanode.Index) int {
-	confirmed := 0
+	return d.toldBy(slot, except, func(n *node) bool {
+		return n.confirms() && !d.room.locations.leaves(slot, n.index)
+	})
+}
+
+// toldBy counts the replicas of a sealed chunk that some nodes told of themselves, apart from one node.
+func (d *deletion) toldBy(slot namespace.ChunkSlot, except datanode.Index, some func(*node) bool) (told int) {
 	for _, node := range d.room.locations.of(slot) {
-		if node != except && d.room.Nodes.at(node).confirms() && d.room.locations.confirmed(slot, node) &&
-			!d.room.locations.leaves(slot, node) {
-			confirmed++
-		}
+		told += int(count(node != except && some(d.room.Nodes.at(node)) && d.room.locations.confirmed(slot, node)))
 	}
-	return confirmed
+	return told
 }
 
 // examineMisplaced looks at the misplaced replicas whose grace is over.
@@ -267,7 +270,7 @@ func (d *deletion) deletable(peer *node, id chunk.ID, replica *misplaced) delete
 	case replica.state == chunk.Corrupt:
 		return 0 // in quarantine, where it stays
 	case replica.verdict == unverified && replica.generation < c.Generation():
-		if d.staleAllowed(slot, peer) {
+		if d.staleAllowed(slot, d.confirmed(slot, peer.index)) {
 			return deleteStale
 		}
 	default: // unreadable, not sealed, or of another length
@@ -281,8 +284,7 @@ func (d *deletion) deletable(peer *node, id chunk.ID, replica *misplaced) delete
 
 // staleAllowed: a stale replica is the last resort while the chunk has but one
 // good one; it goes then only if it is in the way of the repair.
-func (d *deletion) staleAllowed(slot namespace.ChunkSlot, n *node) bool {
-	good := d.confirmed(slot, n.index)
+func (d *deletion) staleAllowed(slot namespace.ChunkSlot, good int) bool {
 	return good >= min(2, d.room.wanted(slot)) || good > 0 && !d.canCopy(slot)
 }
 

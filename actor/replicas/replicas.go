@@ -247,9 +247,11 @@ func (r *Replicas) holds(node datanode.Index, slot namespace.ChunkSlot) bool {
 
 // replaceable reports whether a copy may take the place of a node's stale replica, or of one on a disk that is to be
 // removed: its datanode moves that to the trash when the copy is whole. What is needed as a last resort stays, as in
-// deletions, and so does what is suspect.
+// deletions, and so does what is suspect. But good replicas on nodes and disks that leave are enough here: there is one
+// more before any goes.
 func (r *Replicas) replaceable(n *node, slot namespace.ChunkSlot) bool {
-	return r.locations.leaves(slot, n.index) || r.stale(n.index, slot) && r.deletion.staleAllowed(slot, n)
+	return r.locations.leaves(slot, n.index) || r.stale(n.index, slot) &&
+		r.deletion.staleAllowed(slot, r.deletion.toldBy(slot, n.index, (*node).trusted))
 }
 
 // stale reports whether a node's replica of a sealed chunk is of a lower generation, and stays.
