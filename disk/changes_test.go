@@ -3,6 +3,7 @@ package disk
 import (
 	"fmt"
 	"slices"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -209,8 +210,11 @@ func TestPowerFailsWhileDisksChange(t *testing.T) {
 		at   string
 	}
 	var crashes []crash
+	var mu sync.Mutex // the identity files are written side by side
 	record := func(change string, run func()) {
 		mem.OnChange(func(op simdisk.Op, name string) {
+			mu.Lock()
+			defer mu.Unlock()
 			for seed, mode := range []simdisk.CrashMode{simdisk.CrashKeepAll, simdisk.CrashDropUnsynced,
 				simdisk.CrashTornLast, simdisk.CrashSubset} {
 				policy := simdisk.CrashPolicy{Mode: mode, Seed: uint64(len(crashes) + seed)}
@@ -351,7 +355,10 @@ func TestPowerFailsWhileAReplicaMovesOffADisk(t *testing.T) {
 	_, err := s.RemoveDisk("/b")
 	require.NoError(t, err)
 	var crashes []*simdisk.Mem
+	var mu sync.Mutex
 	mem.OnChange(func(simdisk.Op, string) {
+		mu.Lock()
+		defer mu.Unlock()
 		for _, mode := range []simdisk.CrashMode{simdisk.CrashKeepAll, simdisk.CrashDropUnsynced, simdisk.CrashTornLast,
 			simdisk.CrashSubset} {
 			crashes = append(crashes, mem.CrashClone(simdisk.CrashPolicy{Mode: mode, Seed: uint64(len(crashes))}))
