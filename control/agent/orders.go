@@ -146,7 +146,10 @@ func (r *receiver) onTell(m *controlpb.TellReplicas) error {
 	workers := r.agent.workers
 	replicas, err := r.namesFromProto("a question", m.Replicas)
 	for volume, some := range r.byVolume(replicas) {
-		r.orDropped(workers.replicas.put(volume, func(context.Context) { workers.tell(some) }))
+		if !workers.replicas.put(volume, func(context.Context) { workers.tell(some) }) {
+			// A report would overtake the deletions that wait. Without an answer the replicas do not count.
+			r.logger.Warn("question dropped: too many orders wait", keyCount, len(some))
+		}
 	}
 	return err
 }

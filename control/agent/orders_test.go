@@ -397,17 +397,23 @@ func TestQuestionsWaitForDeletionsBeforeThem(t *testing.T) {
 	s.welcome(1, 1)
 	s.report()
 	s.send(deleteMessage(1, 2, sealed(9), sealed(1)))
-	s.send(tellMessage(1, 2, sealed(1)))
+	for range replicaOrdersMax + 1 { // more than can wait, so that the last ones are dropped
+		s.send(tellMessage(1, 2, sealed(1)))
+	}
 	s.send(verifyMessage(1, 2, sealed(4))) // what does not wait for the deletion is over by its answer
 	asked := func(r *controlpb.ReplicaReport) bool { return idOf(t, r) == testID(1) }
 	early := false
+	look := func(m *controlpb.DatanodeMessage) {
+		told := append(m.GetDelta().GetStored(), m.GetReport().GetReplicas()...)
+		early = early || slices.ContainsFunc(told, asked)
+	}
 	s.await(func(m *controlpb.DatanodeMessage) bool {
-		early = early || slices.ContainsFunc(m.GetDelta().GetStored(), asked)
+		look(m)
 		return m.GetVerifyResult() != nil
 	})
 	release()
 	s.await(func(m *controlpb.DatanodeMessage) bool {
-		early = early || slices.ContainsFunc(m.GetDelta().GetStored(), asked)
+		look(m)
 		return slices.ContainsFunc(m.GetDelta().GetRemoved(), asked)
 	})
 	require.False(t, early, "the answer came before the deletion")
