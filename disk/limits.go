@@ -28,14 +28,16 @@ const (
 	idleFilesMax      = 512       // cached open files without user
 	syncBatchMax      = 64        // jobs that one pass of a worker may gather behind a sync
 	inspectInterval   = time.Second
-	probeInterval     = 10 * time.Second // between two writes that show whether a healthy disk still takes them
-	closePatience     = 10 * time.Second // of Close; a daemon's other parts take 15 s, systemd's unit allows 30 s
-	identityPatience  = 2 * time.Second  // for the other volumes once one has an identity durably
-	fencesMax         = 1 << 16          // chunks without a replica that recoveries have asked for; about 4 MB
-	rangeRetriesMax   = 3                // a Range or verification that raced with a cut restarts
-	verifyBufferBytes = 1 << 20          // multiple of blockBytes
-	identityBytesMax  = 1 << 20          // VolumesPerNodeMax records of at most a path of 4 KiB, and some room
-	spaceAgeMax       = time.Second      // of an answer of StatFS that places a small replica
+	probeInterval     = 10 * time.Second       // between two writes that show whether a healthy disk still takes them
+	probeIdleInterval = 2 * time.Second        // of a disk that nobody else writes to
+	closePatience     = 10 * time.Second       // of Close; a daemon's other parts take 15 s, systemd's unit allows 30 s
+	identityPatience  = 2 * time.Second        // for the other volumes once one has an identity durably
+	fencesMax         = 1 << 16                // chunks without a replica that recoveries have asked for; about 4 MB
+	rangeRetriesMax   = 3                      // a Range or verification that raced with a cut restarts
+	verifyBufferBytes = 1 << 20                // multiple of blockBytes
+	identityBytesMax  = 1 << 20                // VolumesPerNodeMax records of at most a path of 4 KiB, and some room
+	spacePatience     = 100 * time.Millisecond // of those who ask a file system for its room
+	spaceAgeMax       = time.Second            // of an answer of StatFS that places a small replica
 
 	unreadableInARowMax = 4 // replicas whose errors are their own; from then on they are the volume's
 

@@ -236,6 +236,23 @@ func TestIdleDiskThatDiesIsFound(t *testing.T) {
 	l.requireLost(datanode.VolumeFailed)
 }
 
+// An idle disk has been looked at just before it dies.
+func TestIdleDiskThatDiesIsFoundSoon(t *testing.T) {
+	l := startLossy(t)
+	look := func() {
+		l.monitor.check()
+		l.monitor.group.Wait()
+	}
+	look()
+	l.disks.disks["/b"].Inject(simdisk.Rule{Op: simdisk.OpDatasync, Err: syscall.EIO})
+	for range 4 {
+		l.options.Clock.(*fakeclock.Clock).Advance(inspectInterval)
+		look()
+	}
+	require.True(t, l.index.lookup(testID(l.on("/b")[0])).volume.health.Out())
+	l.requireLost(datanode.VolumeFailed)
+}
+
 func TestReadOnlyDiskIsLostAtOnce(t *testing.T) {
 	l := startLossy(t)
 	l.disks.disks["/b"].Inject(simdisk.Rule{Op: simdisk.OpOpen, Path: probeName, Err: syscall.EROFS})
@@ -498,7 +515,7 @@ func TestErrorsThatAreFarApartAreNoReason(t *testing.T) {
 	out := 0
 	limits := health.Limits{ErrorsMax: 3, Window: time.Minute, StallAfter: time.Second, HangAfter: time.Hour}
 	v := health.New(fake, limits, func() { out++ })
-	for range 5 {
+	for range 4 {
 		v.Note(syscall.EIO)
 		v.Note(syscall.ENOSPC)
 		require.Equal(t, datanode.VolumeSuspect, v.Status().State)

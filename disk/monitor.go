@@ -24,11 +24,17 @@ type monitor struct {
 	volumes *volumes
 	group   sync.WaitGroup // of inspections
 	done    chan struct{}  // closed by stop
-	probed  map[*volume]time.Time
+	probed  map[*volume]probed
 	drained func(*volume) // removes a volume that is to be removed, if nothing on it is needed
 	release func()        // gives the disks of removed volumes free
 
 	siblings siblings
+}
+
+// probed is when a volume was probed, and how many writes and syncs it had until then.
+type probed struct {
+	at     time.Time
+	writes uint64
 }
 
 func (m *monitor) stop() { close(m.done) }
@@ -63,9 +69,14 @@ func (m *monitor) check() {
 			continue
 		}
 		// A suspect disk is asked at once: one that is dead fails until it is out.
-		probe := now.Sub(m.probed[volume]) >= probeInterval || volume.health.Status().State == datanode.VolumeSuspect
+		last, writes := m.probed[volume], volume.health.Lateness().Writes.Operations
+		interval := probeInterval
+		if writes <= last.writes+1 { // the probe's own: nobody else would see that the disk is dead
+			interval = probeIdleInterval
+		}
+		probe := now.Sub(last.at) >= interval || volume.health.Status().State == datanode.VolumeSuspect
 		if probe {
-			m.probed[volume] = now
+			m.probed[volume] = probed{now, writes}
 		}
 		m.group.Go(func() {
 			defer volume.inspected.Store(false)

@@ -167,7 +167,7 @@ func newStore(options Options) *Store {
 	store.readers = &readers{env: shared, index: store.index, quarantine: store.quarantine, unpacker: unpacker}
 	store.verifier = &verifier{readers: store.readers, quarantine: store.quarantine}
 	store.monitor = &monitor{env: shared, volumes: store.volumes, done: make(chan struct{}),
-		probed: make(map[*volume]time.Time), siblings: siblings{records: make(map[*volume]*sibling)}}
+		probed: make(map[*volume]probed), siblings: siblings{records: make(map[*volume]*sibling)}}
 	store.losses = &losses{env: shared, index: store.index, done: make(chan struct{}),
 		waiting: make(chan *volume, limits.VolumesPerNodeMax+changesMax)}
 	store.membership = &membership{env: shared, volumes: store.volumes}

@@ -65,7 +65,8 @@ type volume struct {
 
 	reporting sync.RWMutex // read-held while a replica of the volume is reported; see losses
 
-	// What StatFS said last, for those who must not ask.
+	space space
+	// What StatFS said last.
 	capacity atomic.Int64 // bytes
 	free     atomic.Int64 // bytes
 	freeAt   atomic.Int64 // when, in Unix nanoseconds; 0: never

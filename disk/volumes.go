@@ -16,9 +16,6 @@ import (
 	"github.com/whispering-woods/ww/internal/limits"
 )
 
-// errSpaceUnknown: the room of a volume would have to be asked for.
-var errSpaceUnknown = errors.New("the free space is not known")
-
 // volumes are those of a store, in the order in which they came. It chooses where a new replica goes.
 type volumes struct {
 	*env
@@ -35,15 +32,22 @@ func (vs *volumes) ever() []*volume { return append(slices.Clone(vs.all()), vs.l
 
 func (vs *volumes) set(list []*volume) { vs.list.Store(&list) }
 
-// describe asks the file systems for their free space.
+// describe asks the file systems for their free space, and does not wait long for those that do not answer.
 func (vs *volumes) describe() []datanode.VolumeState {
 	all := vs.all()
-	list := make([]datanode.VolumeState, len(all))
+	questions := make([]*question, len(all))
 	for i, v := range all {
-		if v.answers() { // else the answer may not come
-			if _, err := vs.space(v); err != nil {
-				v.logger.Debug("no answer to how much room there is", "err", err)
-			}
+		if v.answers() {
+			questions[i] = v.askSpace()
+		}
+	}
+	patience := vs.options.Clock.NewTimer(spacePatience)
+	defer patience.Stop()
+	list := make([]datanode.VolumeState, len(all))
+	late := false // one timer for all: once it fired, only those are heeded that have answered
+	for i, v := range all {
+		if q := questions[i]; q != nil {
+			late = !q.wait(patience, late) || late
 		}
 		list[i] = v.describe()
 	}
@@ -68,28 +72,6 @@ func (v *volume) describe() datanode.VolumeState {
 		state.FreeBytes, state.Health = 0, datanode.VolumeDraining
 	}
 	return state
-}
-
-// space asks the file system of a volume for its free bytes.
-func (vs *volumes) space(v *volume) (free int64, err error) {
-	space, err := v.fs.StatFS(v.directory)
-	if err != nil {
-		v.noteError(err)
-		return 0, err
-	}
-	v.capacity.Store(space.Capacity)
-	v.free.Store(space.Free)
-	v.health.SetFull(space.Free <= vs.options.ReserveBytes)
-	v.freeAt.Store(vs.options.Clock.Now().UnixNano())
-	return space.Free, nil
-}
-
-// rememberedSpace is the last answer of space, if it is not too old.
-func (vs *volumes) rememberedSpace(v *volume) (free int64, err error) {
-	if vs.options.Clock.Now().UnixNano()-v.freeAt.Load() > int64(spaceAgeMax) {
-		return 0, errSpaceUnknown
-	}
-	return v.free.Load(), nil
 }
 
 // candidate is a volume that may get a new replica.
