@@ -45,12 +45,17 @@ func (s *SlowWrites) Slow(nodeID string) {
 	s.mu.until[nodeID] = s.clock.Now().Add(slowFor)
 }
 
-// Knows reports whether one of the hops is known to be slow: it was chosen because there are not enough others.
-func (s *SlowWrites) Knows(hops []wire.Hop) bool {
+// Known lists those of the hops that are known to be slow: they were chosen because there are not enough others.
+func (s *SlowWrites) Known(hops []wire.Hop) (nodeIDs []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.clock.Now()
-	return slices.ContainsFunc(hops, func(h wire.Hop) bool { return s.mu.until[h.NodeID].After(now) })
+	for _, h := range hops {
+		if s.mu.until[h.NodeID].After(now) {
+			nodeIDs = append(nodeIDs, h.NodeID)
+		}
+	}
+	return nodeIDs
 }
 
 // FastHead remembers a first hop that accepts bytes fast enough: this client's own link is healthy.

@@ -28,6 +28,7 @@ type sessionTarget struct {
 	hops       []wire.Hop // at least one
 	least      int        // hops that the chunk cannot do without
 	judged     bool       // a hop that holds up the others fails the session
+	slow       []string   // node ids of hops that were known to be slow: there are no others
 }
 
 // session is one write session with a pipeline. One goroutine sends (its owner), one reads acks (its own); others may

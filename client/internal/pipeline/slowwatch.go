@@ -82,6 +82,12 @@ func (w *waiting) place(nodeID string) int {
 	return slices.IndexFunc(w.target.hops, func(h wire.Hop) bool { return h.NodeID == nodeID })
 }
 
+// bears tells whether the session was opened with a node that was known to be slow, and still is: it is not replaced.
+func (w *waiting) bears(hop wire.Hop) bool {
+	return slices.Contains(w.target.slow, hop.NodeID) &&
+		len(w.pipelines.Nodes.SlowWrites.Known([]wire.Hop{hop})) > 0
+}
+
 // step judges all sessions. late: this client itself was held up, so nothing that it measured counts.
 func (w *slowWatch) step(sessions []*session, now time.Time, late bool) {
 	limit := float64(w.pipelines.SlowBytesPerSecond)
@@ -95,7 +101,8 @@ func (w *slowWatch) step(sessions []*session, now time.Time, late bool) {
 		}
 	}
 	for i := range all {
-		if found := &all[i]; found.slow && found.sure && w.blamed(all, found) {
+		if found := &all[i]; found.slow && found.sure && !found.bears(found.target.hops[found.hop]) &&
+			w.blamed(all, found) {
 			hop := found.target.hops[found.hop]
 			w.replace(all, hop, SlowNode{NodeID: hop.NodeID, Address: hop.Address, BytesPerSecond: found.rate,
 				Link: found.byLink})
@@ -134,11 +141,15 @@ func (w *slowWatch) blamed(all []waiting, found *waiting) bool {
 
 // replace fails all slow sessions that have the node in their pipelines, unless they wait for another one.
 func (w *slowWatch) replace(all []waiting, hop wire.Hop, slow SlowNode) {
+	borne := make([]bool, len(all)) // as it was before this
+	for i := range all {
+		borne[i] = all[i].bears(hop)
+	}
 	w.pipelines.Nodes.SlowWrites.Slow(slow.NodeID)
 	for i := range all {
 		s := &all[i]
 		place := s.place(hop.NodeID)
-		if place < 0 || !s.slow || s.hop >= 0 && s.hop != place {
+		if place < 0 || !s.slow || s.hop >= 0 && s.hop != place || borne[i] {
 			continue
 		}
 		e := &fault.Error{Kind: fault.Unavailable, Op: "write chunk", Chunk: s.target.id.String(), Node: hop.NodeID,

@@ -177,6 +177,21 @@ func TestWhoIsReplaced(t *testing.T) {
 		"the own link was slow, but not any more": {[]one{{"abc", 1, link(0)}, {"bcd", 90, link(1)}},
 			func(w *slowWatch, _ []*session) { w.pipelines.Nodes.SlowWrites.OwnLink() }, false, []bool{true, false},
 			[]string{"a"}},
+		"a slow node that there was no other for": {[]one{{"abc", 1, link(2)}}, func(w *slowWatch, s []*session) {
+			w.pipelines.Nodes.SlowWrites.Slow("c")
+			s[0].target.slow = []string{"c"}
+		}, false, []bool{false}, []string{"c"}},
+		"one that was found slow by others since": {[]one{{"abc", 1, link(2)}}, func(w *slowWatch, _ []*session) {
+			w.pipelines.Nodes.SlowWrites.Slow("c")
+		}, false, []bool{true}, []string{"c"}},
+		"one that was known to be slow long ago": {[]one{{"abc", 1, link(2)}}, func(_ *slowWatch, s []*session) {
+			s[0].target.slow = []string{"c"}
+		}, false, []bool{true}, []string{"c"}},
+		"another one than the slow one that there is no other for": {[]one{{"acd", 1, link(1)}, {"abd", 1, link(2)}},
+			func(w *slowWatch, s []*session) {
+				w.pipelines.Nodes.SlowWrites.Slow("d")
+				s[0].target.slow, s[1].target.slow = []string{"d"}, []string{"d"}
+			}, false, []bool{true, false}, []string{"c", "d"}},
 		"a slow tail behind a slow link of our own": {[]one{{"abc", 1, link(2)}},
 			func(w *slowWatch, _ []*session) { w.pipelines.Nodes.SlowWrites.OwnLink() }, false, []bool{true},
 			[]string{"c"}},
@@ -207,6 +222,16 @@ func TestWhoIsReplaced(t *testing.T) {
 			require.Equal(t, c.avoided, nodes.SlowWrites.Avoid(3))
 		})
 	}
+}
+
+// TestASlowNodeHidesNoOther: a session that has to do with a node known to be slow judges the others.
+func TestASlowNodeHidesNoOther(t *testing.T) {
+	nodes := health.NewNodes(fakeclock.New(time.Unix(1000, 0)))
+	p := New(Options{Nodes: nodes, SlowBytesPerSecond: 16 << 20})
+	nodes.SlowWrites.Slow("c")
+	s := &Stream{pipelines: p, place: placement{pipelines: p, width: 3}}
+	target := s.target(wire.ModeCreate, 1, 0, []wire.Hop{{NodeID: "a"}, {NodeID: "b"}, {NodeID: "c"}})
+	require.True(t, target.judged)
 }
 
 // stop adds steps to a session in which nothing is acknowledged.

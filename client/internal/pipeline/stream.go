@@ -219,7 +219,7 @@ func (s *Stream) open(ctx context.Context) error {
 func (s *Stream) target(mode wire.Mode, generation, previous chunk.Generation, hops []wire.Hop) sessionTarget {
 	return sessionTarget{id: s.place.id, generation: generation, previous: previous, mode: mode,
 		chunkSize: s.options.ChunkSize, offset: s.acked, sizeHint: s.place.sizeHint, hops: hops,
-		least: s.least(), judged: len(hops) >= s.place.width && !s.pipelines.Nodes.SlowWrites.Knows(hops)}
+		least: s.least(), judged: len(hops) >= s.place.width, slow: s.pipelines.Nodes.SlowWrites.Known(hops)}
 }
 
 // onAcked runs on the session's ack goroutine.
