@@ -81,3 +81,35 @@ func TestWritersLearnThatMoreCopiesAreNeeded(t *testing.T) {
 		}
 	}
 }
+
+// TestARefusedCommitIsNotWaitedOut: datanodes do not get copies of a chunk by waiting, so every refusal of a commit is
+// answered at once, also of the commits that go with an allocation.
+func TestARefusedCommitIsNotWaitedOut(t *testing.T) {
+	t.Parallel()
+	const chunkSize, chunks = 8 * blockBytes, 4
+	c := newCluster(t, 3)
+	c.namenode.set(func() {
+		c.namenode.copiesMin = 2
+		c.namenode.down[c.nodes[2].id] = true
+	})
+	w, err := c.Create(t.Context(), "/f", client.CreateOptions{ChunkSize: chunkSize, Replication: 3})
+	require.NoError(t, err)
+	content := pattern(1, chunks*chunkSize)
+	refused := 0
+	c.namenode.set(func() {
+		c.namenode.before = func(called string) error {
+			if called == "AddChunks" && len(c.namenode.files["/f"].chunks) > 1 { // with a commit
+				refused++
+				c.namenode.copiesMin, c.namenode.down[c.nodes[2].id] = 3, false
+			}
+			return nil
+		}
+	})
+	began := time.Now()
+	_, err = w.Write(content)
+	require.NoError(t, err)
+	require.NoError(t, w.Close())
+	require.Less(t, time.Since(began), 2*time.Second, "%d requests", refused)
+	require.Positive(t, refused)
+	c.everywhere("/f", content)
+}

@@ -211,6 +211,10 @@ func (c *Client) patience(err error) time.Duration {
 		return c.options.FirstContact
 	}
 	if errors.Is(err, fault.TooFewNodes) {
+		var refusal *fault.Error
+		if errors.As(err, &refusal) && refusal.Chunk != "" {
+			return 0 // it is too few nodes that have this chunk: waiting gives them no copy
+		}
 		return tooFewNodesPatience
 	}
 	return 1<<63 - 1
