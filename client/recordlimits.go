@@ -13,6 +13,10 @@ const (
 	// leaseHeldPatience is how long a file that somebody else writes is asked for again: a writer that just closes is
 	// gone by then.
 	leaseHeldPatience = 3 * time.Second
+	// holderPatience is how long no datanode is asked that holds the lease and does not answer, while another one tries
+	// every holderPoll at most to take it over.
+	holderPatience = 4 * time.Second
+	holderPoll     = 200 * time.Millisecond
 
 	// recordReasonWait is how long a session whose write failed waits for the datanode's reason.
 	recordReasonWait = 200 * time.Millisecond

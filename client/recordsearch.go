@@ -21,6 +21,8 @@ type recordSearch struct {
 	number    int      // failed attempts since the last progress
 	since     time.Time
 	progress  uint64
+	// shunned is since when redirects to a node that does not answer are not followed; zero: they are.
+	shunned time.Time
 }
 
 // connect opens a session with the datanode that appends, as far as it is known.
@@ -51,8 +53,12 @@ func (s *recordSearch) failed(err error) error {
 	at := s.at
 	s.at = wire.Hop{}
 	var failure *recordFailure
-	if errors.As(err, &failure) && failure.redirect.Address != "" {
-		s.at = failure.redirect
+	redirected := errors.As(err, &failure) && failure.redirect.Address != ""
+	shunned := redirected && s.shun(failure.redirect, now)
+	if shunned {
+		s.at = at // it answers, and takes the lease over as soon as it may
+	} else if redirected {
+		s.at, s.shunned = failure.redirect, time.Time{}
 		if s.redirects++; s.redirects <= redirectsMax {
 			return nil
 		}
@@ -71,12 +77,28 @@ func (s *recordSearch) failed(err error) error {
 	if !retry || errors.Is(err, fault.LeaseHeld) && s.at.Address == "" && elapsed+wait > leaseHeldPatience {
 		return err
 	}
+	if shunned {
+		wait = min(wait, holderPoll)
+	}
 	client.logger.Warn("records go elsewhere", "path", appender.path, "peer", at.Address, "attempt", s.number, "err",
 		err)
 	if clock.Sleep(appender.life, client.clock, wait) != nil {
 		return lifetime.Ended(appender.life, opRecord, appender.path, err)
 	}
 	return nil
+}
+
+// shun tells whether a redirect to a node that holds the lease is not followed for now, because it has just not
+// answered. A namenode gives the lease to another one when it has not heard of the holder for a while either; if it
+// has, the holder is asked again.
+func (s *recordSearch) shun(holder wire.Hop, now time.Time) bool {
+	if !s.appender.client.nodes.Failures.Lately(holder.Address) {
+		return false
+	}
+	if s.shunned.IsZero() {
+		s.shunned = now
+	}
+	return now.Sub(s.shunned) < holderPatience
 }
 
 // recordRetryable reports whether another attempt, perhaps elsewhere, may work.

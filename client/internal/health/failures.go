@@ -57,6 +57,13 @@ func (f *Failures) Worked(address string) {
 	delete(f.mu.bad, address)
 }
 
+// Lately tells whether the datanode at address failed lately.
+func (f *Failures) Lately(address string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.mu.bad[address].until.After(f.clock.Now())
+}
+
 // those are the nodes, given by id and address, that failed lately.
 func (f *Failures) those(nodes map[string]string) (failed []string) {
 	f.mu.Lock()
