@@ -134,10 +134,11 @@ func (s *Server) askPeer(ctx context.Context, address string, q wire.RecoverRepl
 		if err != nil {
 			return err
 		}
-		// Half a SilenceTimeout: the others need not wait for a holder that is left out, and repaired. A deadline
+		// Less than a SilenceTimeout: the others need not wait for a holder that is left out, and repaired. A deadline
 		// that the end of ctx set is not pushed on.
 		alive := func(wire.Alive) error {
-			return cmp.Or(conn.SetReadDeadline(time.Now().Add(s.limits.SilenceTimeout/2)), ctx.Err())
+			return cmp.Or(conn.SetReadDeadline(time.Now().Add(min(s.limits.SilenceTimeout/2, 3*wire.AliveEvery))),
+				ctx.Err())
 		}
 		if err := alive(wire.Alive{}); err != nil {
 			return err
