@@ -34,11 +34,11 @@ type volume struct {
 	}
 }
 
-// lose says that a disk is about to fail.
-func (v *volume) lose() {
+// lose says when a disk fails: now, or in the future, if it goes on to take what is written until that is noticed.
+func (v *volume) lose(at time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.mu.lost = time.Now()
+	v.mu.lost = at
 }
 
 func (v *volume) lostAt() time.Time {

@@ -101,7 +101,7 @@ func TestALostDiskExcusesNothingLater(t *testing.T) {
 		path := newestReplica(t, all, user, given.path, node).path
 		for _, v := range all.nodes[node] {
 			if strings.HasPrefix(path, v.directory+"/") {
-				v.lose()
+				v.lose(time.Now())
 			}
 		}
 	}

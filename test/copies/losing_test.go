@@ -69,6 +69,9 @@ func TestDisksDieUnderLoad(t *testing.T) {
 		{"a disk becomes read-only during a repair", diskFailsDuringRepair},
 		{"a disk dies during its scrub", diskDiesDuringScrub},
 		{"a disk is full while files are appended to", diskFills},
+		{"a disk is unmounted under those who use it", func(ctx context.Context, l *losing) {
+			l.strikeUnnoticed(ctx, 3, l.loops[3].Detach) // files that are open can be written
+		}},
 		{"two of four nodes die, one after the other", twoNodesDie},
 	} {
 		if i > 0 && !allDisks() {
@@ -209,17 +212,31 @@ func (l *losing) fsck(ctx context.Context) error {
 
 // strike takes a disk of a datanode, and waits until that is noticed.
 func (l *losing) strike(ctx context.Context, node int, fault func()) {
+	l.strikeUnnoticed(ctx, node, func() {
+		fault()
+		l.all.nodes[node][1].lose(time.Now())
+	})
+}
+
+// strikeUnnoticed is strike with a fault after which the disk takes what is written until it is noticed.
+func (l *losing) strikeUnnoticed(ctx context.Context, node int, fault func()) {
+	volume := l.all.nodes[node][1]
 	l.trouble.during(&l.trouble.mu.datanodes[node], func() error {
-		l.all.nodes[node][1].lose()
+		volume.lose(time.Now().Add(noticeMost)) // what is acknowledged while it fails may still be on it
 		fault()
 		return nil
 	})
+	defer func() {
+		if now := time.Now(); volume.lostAt().After(now) {
+			volume.lose(now)
+		}
+	}()
 	struck := time.Now()
 	l.status(ctx, func(now client.ClusterStatus) bool {
 		for _, n := range now.Nodes {
 			for _, v := range n.Volumes {
 				if v.Directory == l.loops[node].Mount {
-					return v.State == "failed" || v.State == "read-only"
+					return v.State == "failed" || v.State == "read-only" || v.State == "missing"
 				}
 			}
 		}
