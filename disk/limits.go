@@ -23,6 +23,7 @@ const (
 	// copyStepBytes of a copy are read or written out at once, twice in all (tuning.md#copystep).
 	copyStepBytes     = 1 << 20
 	copyWorkers       = 4         // per volume, beside the others: they wait for the disk, and clients' jobs must not
+	copyQueueDepth    = 64        // jobs per worker of copies: each copy has a few
 	aheadJobBytesMax  = 32 << 10  // larger appends gain nothing by it
 	preallocateMin    = 256 << 10 // smaller hints are left to the file system's delayed allocation
 	idleFilesMax      = 512       // cached open files without user

@@ -199,16 +199,17 @@ func (s *Store) start() {
 // launch starts the goroutines of a volume.
 func (s *Store) launch(v *volume) {
 	s.packers.Go(v.packs.Run)
-	v.workers, v.copiers = s.startWorkers(s.options.WorkersPerVolume), s.startWorkers(copyWorkers)
+	v.workers, v.copiers = s.startWorkers(s.options.WorkersPerVolume, s.options.QueueDepth),
+		s.startWorkers(copyWorkers, copyQueueDepth)
 	if v.scrubber != nil {
 		s.group.Go(v.scrubber.Run)
 	}
 }
 
-func (s *Store) startWorkers(count int) []*worker {
+func (s *Store) startWorkers(count, queueDepth int) []*worker {
 	workers := make([]*worker, count)
 	for i := range workers {
-		workers[i] = &worker{queue: make(chan task, s.options.QueueDepth)}
+		workers[i] = &worker{queue: make(chan task, queueDepth)}
 		s.group.Go(workers[i].run)
 	}
 	return workers
