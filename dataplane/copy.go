@@ -17,8 +17,9 @@ import (
 //
 // A replica of a lower generation stays until the new one is whole, and goes to the trash in that moment. Errors:
 // fault.Invalid; fault.StaleGeneration if there is one of a higher generation; fault.Exists if another session writes
-// it at this generation; fault.Busy (retryable); fault.Disk and fault.NoSpace of the own disk; fault.NotFound, if all
-// sources say so; else fault.Unavailable with what each source said; fault.Closed when ctx ended or the server closes.
+// it at this generation; fault.Busy (retryable); fault.Disk and fault.NoSpace of the own disk, also when that does
+// nothing for Limits.StepTimeout, and then the copy may still appear; fault.NotFound, if all sources say so; else
+// fault.Unavailable with what each source said; fault.Closed when ctx ended or the server closes.
 func (s *Server) Copy(ctx context.Context, o wire.CopyRange) (length int64, err error) {
 	result, err := s.copy(ctx, copier.Order{CopyRange: o}, new(copier.Progress))
 	return result.Length, err

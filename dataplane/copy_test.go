@@ -501,3 +501,72 @@ func TestCopyRefusesNonsense(t *testing.T) {
 	r = p.copy(o)
 	requireKind(t, fault.Unavailable, r.Status.Code, r.Status.Reason)
 }
+
+// TestACopyDoesNotWaitForADiskThatHangs at any step: it has failed, others go on meanwhile, and when the disk goes on
+// nothing of it is left.
+func TestACopyDoesNotWaitForADiskThatHangs(t *testing.T) {
+	for what, test := range map[string]struct {
+		hangs simdisk.Rule
+		size  int
+		open  bool
+		shown bool // what hung was its last step
+	}{
+		"when it begins":     {hangs: simdisk.Rule{Op: simdisk.OpOpen}, size: 1 << 20},
+		"in its first bytes": {hangs: simdisk.Rule{Op: simdisk.OpWrite, From: 2}, size: 1 << 20},
+		"half way":           {hangs: simdisk.Rule{Op: simdisk.OpWrite, From: 4}, size: testChunkSize},
+		"when it is sealed":  {hangs: simdisk.Rule{Op: simdisk.OpDatasync}, size: 1 << 20, shown: true},
+		"when it is synced":  {hangs: simdisk.Rule{Op: simdisk.OpDatasync}, size: 1 << 20, open: true, shown: true},
+		"when it is shown":   {hangs: simdisk.Rule{Op: simdisk.OpRename}, size: 1 << 20, shown: true},
+		"as a record":        {hangs: simdisk.Rule{Op: simdisk.OpDatasync, Path: "*.pack"}, size: 100, shown: true},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			disk := simdisk.NewFaulty(simdisk.NewMem())
+			source := startNodeOn(t, "a", simdisk.NewMem(), Limits{})
+			target := startNodeOn(t, "b", disk, Limits{CopiesMax: 1, StepTimeout: time.Second})
+			content := pattern(newChunkID(), test.size)
+			id := storeChunk(t, []*testNode{source}, content)
+			hang := make(chan struct{})
+			rule := test.hangs
+			if rule.Before = func() { <-hang }; rule.Path == "" {
+				rule.Path = id.String() + "*"
+			}
+			heal := disk.Inject(rule)
+			goOn := sync.OnceFunc(func() { heal(); close(hang) })
+			t.Cleanup(goOn)
+			o := copyRange(id, 1, test.size, source.hop())
+			o.Seal = !test.open
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			asked := make(chan error, 1)
+			go func() {
+				_, err := target.server.Copy(ctx, o)
+				asked <- err
+			}()
+			select {
+			case err := <-asked:
+				require.ErrorIs(t, err, fault.Disk)
+				require.ErrorContains(t, err, "its disk has done nothing for it for 1s")
+			case <-ctx.Done():
+				require.Fail(t, "the copy waits for its disk")
+			}
+			_, err := target.server.Copy(ctx, o)
+			require.ErrorIs(t, err, fault.Busy, "the first one still waits")
+			eventually(t, "another copy", func() bool { // none that shares its disk worker
+				other := storeChunk(t, []*testNode{source}, pattern(newChunkID(), 100_000))
+				_, err := target.server.Copy(ctx, copyRange(other, 1, 100_000, source.hop()))
+				return err == nil
+			})
+			require.NotZero(t, target.server.copier.Stats().Hanging)
+			goOn()
+			eventually(t, "the end of what hung", func() bool { return target.server.copier.Stats().Hanging == 0 })
+			_, err = target.store.Stat(id)
+			if require.Equal(t, test.shown, err == nil); test.shown {
+				requireContent(t, []*testNode{target}, id, content)
+			}
+			_, err = target.server.Copy(ctx, o)
+			require.NoError(t, err)
+			requireContent(t, []*testNode{target}, id, content)
+		})
+	}
+}

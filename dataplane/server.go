@@ -94,7 +94,7 @@ func Start(options Options) (*Server, error) {
 	server.copier = copier.New(copier.Options{Store: server.store, Peers: server.peers, Buffers: server.node.Buffers,
 		Clock: server.clock, Logger: server.logger,
 		RunningMax: limits.CopiesMax, WaitingMax: limits.CopiesWaitingMax, StepTimeout: limits.StepTimeout,
-		SilenceTimeout: limits.SilenceTimeout})
+		SilenceTimeout: limits.SilenceTimeout, DiskTimeout: limits.StepTimeout})
 	server.context, server.cancel = context.WithCancel(context.Background())
 	server.supervised = make(chan struct{})
 	if options.Records != nil {

@@ -6,6 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/test/simdisk"
 )
@@ -88,4 +89,25 @@ func TestStaleReplicaOutlivesACopy(t *testing.T) {
 	require.ErrorIs(t, err, fault.NotFound)
 	require.NoError(t, copied.Publish())
 	requireState(t, s, testID(1), chunk.Replica{Generation: 5, State: chunk.Open})
+}
+
+// A copy on a disk that died does not stand in the way of another one.
+func TestACopyBesideOnADeadDiskIsNone(t *testing.T) {
+	l := startLossy(t)
+	id := testID(l.on("/a")[0])
+	l.index.intend(id, l.Store.volumes.all()[1])
+	begin := func() (*Writer, error) {
+		return l.Create(id, 2, CreateOptions{ChunkSize: testChunkSize, Hidden: true})
+	}
+	copied, err := begin()
+	require.NoError(t, err)
+	require.Equal(t, "/b", copied.replica.volume.directory)
+	_, err = begin()
+	require.ErrorIs(t, err, fault.Exists)
+	l.Store.volumes.all()[1].health.Condemn(datanode.VolumeFailed, "for the test")
+	copied, err = begin()
+	require.NoError(t, err)
+	mustAppend(t, copied, pattern(77, 500), false)
+	mustSeal(t, copied)
+	requireContent(t, l.Store, id, pattern(77, 500))
 }

@@ -33,8 +33,8 @@
 //
 // Goroutines: Options.WorkersPerVolume workers per volume, each with a bounded queue; all jobs of a chunk run
 // on one of them, in order; and a few for copies that nobody waits for. One packer per volume appends records.
-// One goroutine unlinks the trash, one compactor frees the room of dead records, one scrubber per volume verifies
-// replicas. Close stops and waits for all of them, but for one that a disk holds up (Store.Close).
+// One goroutine unlinks the trash, one compactor per volume frees the room of dead records, one scrubber per volume
+// verifies replicas. Close stops and waits for all of them, but for one that a disk holds up (Store.Close).
 //
 // Locks, in the order they are taken: replica.io (held through the file I/O that changes the replica), then
 // one of index.mu, replica.view, filecache.Cache.mu, pack.Set.mu, trash.mu, volume.health, each held for a

@@ -176,7 +176,7 @@ func (x *index) insert(replica *replica) error {
 		v := old.snapshot()
 		switch {
 		case v.state == chunk.Corrupt || old.volume.health.Out():
-		case x.mu.beside[replica.id] == nil && replica.replaces(v, old.volume.draining.Load()):
+		case x.besideLocked(replica.id) == nil && replica.replaces(v, old.volume.draining.Load()):
 			into = x.mu.beside
 		default:
 			return chunkError(fault.Exists, op, replica.id, "there is a replica, %s at generation %d, %d bytes",
@@ -196,6 +196,14 @@ func (x *index) insert(replica *replica) error {
 	}
 	into[replica.id] = replica
 	replica.volume.replicas.Add(1)
+	return nil
+}
+
+// besideLocked is the hidden copy beside a stale replica; one on a volume that is out of service is none any more.
+func (x *index) besideLocked(id chunk.ID) *replica {
+	if copied := x.mu.beside[id]; copied != nil && !copied.volume.health.Out() {
+		return copied
+	}
 	return nil
 }
 

@@ -613,3 +613,40 @@ func TestCloseDoesNotWaitForADiskThatHangs(t *testing.T) {
 		})
 	}
 }
+
+// TestADiskThatHangsInACompactionStopsNoOther: the room of dead records of the other disk is freed meanwhile.
+func TestADiskThatHangsInACompactionStopsNoOther(t *testing.T) {
+	disks := newTwoDisks()
+	o := packOptions(disks)
+	o.Directories, o.noCompactor, o.TrashDelay = []string{"/a", "/b"}, false, 0
+	s := openStore(t, o)
+	for n := range 16 {
+		storeSmall(t, s, testID(n), pattern(uint64(n), 40_000))
+	}
+	entered, held := make(chan struct{}, 100), make(chan struct{})
+	defer disks.disks["/b"].Inject(simdisk.Rule{Op: simdisk.OpRemove, Path: "*.pack", Before: func() {
+		entered <- struct{}{}
+		<-held
+	}})()
+	defer close(held)
+	removed := make(chan struct{}, 100)
+	disks.memory["/a"].OnChange(func(op simdisk.Op, _ string) {
+		if op == simdisk.OpRemove {
+			removed <- struct{}{}
+		}
+	})
+	removesFrom := func(directory string, told chan struct{}) {
+		for n := range 16 { // half of a segment is deleted: it is compacted
+			if r := s.index.lookup(testID(n)); r != nil && r.volume.directory == directory {
+				require.NoError(t, s.Delete(testID(n), 1))
+				break
+			}
+		}
+		require.Eventually(t, func() bool {
+			o.Clock.(*fakeclock.Clock).Advance(time.Second) // of the compactor's pace
+			return len(told) > 0
+		}, 10*time.Second, time.Millisecond)
+	}
+	removesFrom("/b", entered)
+	removesFrom("/a", removed)
+}

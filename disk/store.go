@@ -37,7 +37,7 @@ type Store struct {
 	compactor  *pack.Compactor
 	losses     *losses
 	monitor    *monitor
-	group      sync.WaitGroup // workers, trash, compactor, losses, monitor
+	group      sync.WaitGroup // workers, scrubbers, compactors, trash, losses, monitor
 	packers    sync.WaitGroup
 }
 
@@ -138,7 +138,7 @@ func (s *Store) findVolumes() (*roll, error) {
 // equip gives a volume what it needs to hold replicas.
 func (s *Store) equip(v *volume) {
 	v.packs = pack.New(pack.Options{FS: v.fs, Directory: v.path(packsDirectory), Files: s.files,
-		Logger: v.logger, Clock: s.options.Clock, Compactor: s.compactor,
+		Logger: v.logger, Clock: s.options.Clock,
 		SegmentBytes: s.options.PackSegmentBytes, ZeroBytes: s.options.packZeroBytes,
 		TrashDelay: s.options.TrashDelay, Random: s.membership.random, OnError: v.noteError,
 		Expire: func(record pack.Found, at time.Time) { s.trash.expire(v, record, at) }})
@@ -191,9 +191,6 @@ func (s *Store) start() {
 	if !s.options.noMonitor {
 		s.group.Go(s.monitor.run)
 	}
-	if !s.options.noCompactor {
-		s.group.Go(s.compactor.Run)
-	}
 }
 
 // launch starts the goroutines of a volume.
@@ -203,6 +200,9 @@ func (s *Store) launch(v *volume) {
 		s.startWorkers(copyWorkers, copyQueueDepth)
 	if v.scrubber != nil {
 		s.group.Go(v.scrubber.Run)
+	}
+	if !s.options.noCompactor {
+		s.group.Go(func() { s.compactor.Run(v.packs) })
 	}
 }
 

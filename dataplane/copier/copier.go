@@ -1,7 +1,9 @@
 // Package copier makes replicas by pulling them from other datanodes, every block verified before it is written.
 //
-// A Copier bounds how many copies run and wait. A copy runs on the goroutine of its caller; disk workers carry out
-// its writes. A task (task.go) is one copy: it alone owns the hidden replica that it writes, until that is whole.
+// A Copier bounds how many copies run and wait. A copy runs on a goroutine of its own, for which its caller waits;
+// disk workers carry out its writes. A task (task.go) is one copy: it alone owns the hidden replica that it writes,
+// until that is whole. A caller does not wait for a disk that hangs (diskwatch.go): the copy has failed then, and its
+// goroutine, of which there are at most so many, ends when the disk goes on.
 //
 // The package does not choose what is copied, nor from where. It does not know gnet, and nothing of sessions.
 package copier
@@ -34,6 +36,8 @@ type Options struct {
 	RunningMax, WaitingMax int
 	// StepTimeout is how long a source may send nothing; SilenceTimeout is that while there are others to ask.
 	StepTimeout, SilenceTimeout time.Duration
+	// DiskTimeout is how long the disk may do nothing for a copy that waits for it.
+	DiskTimeout time.Duration
 }
 
 // Copier copies replicas. Two copies of one chunk run one after the other. Safe for concurrent use.
@@ -41,22 +45,29 @@ type Copier struct {
 	Options
 	slots chan struct{}
 	asked atomic.Int64   // running and waiting
-	work  sync.WaitGroup // what disk workers do for copies
+	work  sync.WaitGroup // copies, and what disk workers do for them
 
 	copies, failed, bytesPulled atomic.Uint64
 	diskJobs                    atomic.Int64 // submitted and not done
 
 	mu struct {
 		sync.Mutex
-		running map[chunk.ID]chan struct{} // closed at the copy's end
-		silent  map[string]time.Time       // sources, by address, that are asked last until then; at most silentMax
+		running map[chunk.ID]*running
+		hanging int                  // of running: at most hangingMax
+		silent  map[string]time.Time // sources, by address, that are asked last until then; at most silentMax
 	}
+}
+
+// running is a copy that runs.
+type running struct {
+	ended chan struct{} // closed at its end
+	hangs chan struct{} // closed when its caller no longer waits for it, because its disk hangs
 }
 
 // New returns a copier.
 func New(o Options) *Copier {
 	c := &Copier{Options: o, slots: make(chan struct{}, o.RunningMax)}
-	c.mu.running, c.mu.silent = make(map[chunk.ID]chan struct{}), make(map[string]time.Time)
+	c.mu.running, c.mu.silent = make(map[chunk.ID]*running), make(map[string]time.Time)
 	return c
 }
 
@@ -65,16 +76,20 @@ type Stats struct {
 	Copies, Failed uint64
 	BytesPulled    uint64 // verified
 	Pending        int64  // copies that run or wait
+	Hanging        int    // copies that were given up, because their disks hang
 	DiskJobs       int64  // submitted and not done
 }
 
 // Stats returns the counters.
 func (c *Copier) Stats() Stats {
+	c.mu.Lock()
+	hanging := c.mu.hanging
+	c.mu.Unlock()
 	return Stats{Copies: c.copies.Load(), Failed: c.failed.Load(), BytesPulled: c.bytesPulled.Load(),
-		Pending: c.asked.Load(), DiskJobs: c.diskJobs.Load()}
+		Pending: c.asked.Load(), Hanging: hanging, DiskJobs: c.diskJobs.Load()}
 }
 
-// Wait returns when no disk worker works for a copy any more. No Copy may run.
+// Wait returns when no disk works for a copy any more, those that hang included. No Copy may run.
 func (c *Copier) Wait() { c.work.Wait() }
 
 // Result is what a copy found, made or not.
@@ -109,67 +124,128 @@ type Order struct {
 // progress is this copy's alone.
 func (c *Copier) Copy(ctx context.Context, o Order, progress *Progress) (Result, error) {
 	id, _ := chunk.IDFrom(o.ChunkID)
-	release, err := c.enter(ctx, id)
+	this, err := c.enter(ctx, id)
 	if err != nil {
 		return Result{}, err
 	}
-	defer release()
 	c.copies.Add(1)
-	t := newTask(c, id, o, progress)
-	if err := t.run(ctx); err != nil {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	made := newTask(c, id, o, progress)
+	c.work.Go(func() {
+		err = made.run(ctx)
+		c.leave(id, this)
+	})
+	if !made.awaitEnd(cancel, this.ended) && c.giveUp(this) {
 		c.failed.Add(1)
-		return Result{BadSources: t.bad}, err
+		return Result{}, failure(id, fault.Disk, "its disk has done nothing for it for %v", c.DiskTimeout)
 	}
-	return Result{Length: t.end, BadSources: t.bad}, nil
+	<-this.ended
+	if err != nil {
+		c.failed.Add(1)
+		return Result{BadSources: made.bad}, err
+	}
+	return Result{Length: made.end, BadSources: made.bad}, nil
 }
 
 // enter waits for a slot and for the copy of the same chunk that runs.
-func (c *Copier) enter(ctx context.Context, id chunk.ID) (release func(), err error) {
-	const op = "copy replica"
-	ended := func() error {
-		return &fault.Error{Kind: fault.Closed, Op: op, Chunk: id.String(), Reason: "given up before it began",
-			Err: ctx.Err()}
-	}
+func (c *Copier) enter(ctx context.Context, id chunk.ID) (_ *running, err error) {
 	limit := int64(c.RunningMax + c.WaitingMax)
 	if c.asked.Add(1) > limit {
-		c.asked.Add(-1)
-		return nil, failure(id, fault.Busy, "%d copies run or wait, the limit of this datanode", limit)
+		err = failure(id, fault.Busy, "%d copies run or wait, the limit of this datanode", limit)
 	}
-	leave := func() { c.asked.Add(-1) }
+	this := &running{ended: make(chan struct{}), hangs: make(chan struct{})}
+	if err == nil {
+		err = c.awaitTurn(ctx, id, this)
+	}
+	if err == nil {
+		select {
+		case c.slots <- struct{}{}:
+			return this, nil
+		case <-ctx.Done():
+			err = neverBegan(ctx, id)
+			c.remove(id, this)
+		}
+	}
+	c.asked.Add(-1)
+	return nil, err
+}
+
+func neverBegan(ctx context.Context, id chunk.ID) error {
+	return &fault.Error{Kind: fault.Closed, Op: "copy replica", Chunk: id.String(), Reason: "given up before it began",
+		Err: ctx.Err()}
+}
+
+// awaitTurn waits until no other copy of the chunk runs, and notes that this one does.
+func (c *Copier) awaitTurn(ctx context.Context, id chunk.ID, this *running) error {
 	for {
 		c.mu.Lock()
-		other := c.mu.running[id]
+		other, hanging := c.mu.running[id], c.mu.hanging
+		if other == nil && hanging < hangingMax {
+			c.mu.running[id] = this
+			c.mu.Unlock()
+			return nil
+		}
+		c.mu.Unlock()
 		if other == nil {
-			break
+			return failure(id, fault.Busy, "%d copies of this datanode wait for disks that hang, the limit", hanging)
 		}
-		c.mu.Unlock()
 		select {
-		case <-other:
+		case <-other.ended:
+		case <-other.hangs:
+			return failure(id, fault.Busy, "an earlier copy of it waits for a disk that hangs")
 		case <-ctx.Done():
-			leave()
-			return nil, ended()
+			return neverBegan(ctx, id)
 		}
 	}
-	done := make(chan struct{})
-	c.mu.running[id] = done
-	c.mu.Unlock()
-	finish := func() {
-		c.mu.Lock()
-		delete(c.mu.running, id)
-		c.mu.Unlock()
-		close(done)
-		leave()
+}
+
+// remove ends a copy.
+func (c *Copier) remove(id chunk.ID, this *running) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.mu.running, id)
+	close(this.ended)
+}
+
+// leave ends a copy that has run.
+func (c *Copier) leave(id chunk.ID, this *running) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.mu.running, id)
+	if isClosed(this.hangs) {
+		c.mu.hanging--
+	} else {
+		c.freeSlot()
 	}
+	close(this.ended)
+}
+
+// giveUp gives the slot of a copy whose disk hangs to others; false: it has just ended.
+func (c *Copier) giveUp(this *running) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if isClosed(this.ended) {
+		return false
+	}
+	close(this.hangs)
+	c.mu.hanging++
+	c.freeSlot()
+	return true
+}
+
+func (c *Copier) freeSlot() {
+	<-c.slots
+	c.asked.Add(-1)
+}
+
+func isClosed(c <-chan struct{}) bool {
 	select {
-	case c.slots <- struct{}{}:
-	case <-ctx.Done():
-		finish()
-		return nil, ended()
+	case <-c:
+		return true
+	default:
+		return false
 	}
-	return func() {
-		<-c.slots
-		finish()
-	}, nil
 }
 
 // noteSilent remembers a source that says nothing, for the copies that follow.

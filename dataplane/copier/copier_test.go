@@ -32,7 +32,9 @@ type entered struct {
 func (c *Copier) entering(ctx context.Context, id chunk.ID) *entered {
 	e := &entered{}
 	go func() {
-		e.release, e.err = c.enter(ctx, id)
+		var this *running
+		this, e.err = c.enter(ctx, id)
+		e.release = func() { c.leave(id, this) }
 		e.done = true
 	}()
 	return e

@@ -20,7 +20,7 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// task is one copy. One goroutine owns it; disk workers only call wrote.
+// task is one copy. One goroutine owns it; disk workers only call wrote, and who waits for it only awaitEnd.
 type task struct {
 	copier     *Copier
 	order      Order
@@ -35,6 +35,7 @@ type task struct {
 	bad      []string         // nodes whose bytes did not match their checksums
 	pieces   chan struct{}    // one element for each piece that the disk has
 	progress *Progress
+	disk     diskWatch
 	diskErr  atomic.Pointer[error]
 }
 
@@ -44,7 +45,7 @@ var errOtherGeneration = fault.New(fault.StaleGeneration, "copy replica",
 
 func newTask(c *Copier, id chunk.ID, o Order, progress *Progress) *task {
 	t := &task{copier: c, order: o, id: id, source: id, generation: chunk.Generation(o.Generation),
-		pieces: make(chan struct{}, piecesMax), progress: progress}
+		pieces: make(chan struct{}, piecesMax), progress: progress, disk: diskWatch{clock: c.Clock}}
 	if len(o.SourceChunkID) > 0 {
 		t.source, _ = chunk.IDFrom(o.SourceChunkID)
 	}
@@ -295,6 +296,7 @@ func (t *task) piece(ctx context.Context, conn net.Conn, reader *wire.PacketRead
 func (t *task) awaitDisk(ctx context.Context) error {
 	t.progress.waits.Store(true)
 	defer t.progress.waits.Store(false)
+	defer t.disk.wait()()
 	select {
 	case t.pieces <- struct{}{}:
 		return nil
@@ -305,6 +307,7 @@ func (t *task) awaitDisk(ctx context.Context) error {
 
 // submit queues a job for the disk as soon as there is room.
 func (t *task) submit(ctx context.Context, job disk.Job) error {
+	defer t.disk.wait()()
 	copier, done := t.copier, job.Done
 	job.Done = func(length int64, err error) {
 		done(length, err)
@@ -332,6 +335,7 @@ func (t *task) submit(ctx context.Context, job disk.Job) error {
 
 // onWorker runs f on the chunk's disk worker and waits for it.
 func (t *task) onWorker(ctx context.Context, f func() error) error {
+	defer t.disk.wait()()
 	copier := t.copier
 	for {
 		done := make(chan error, 1)
@@ -355,6 +359,7 @@ func (t *task) onWorker(ctx context.Context, f func() error) error {
 
 // wrote runs on the disk worker.
 func (t *task) wrote(bytes int64, err error) {
+	t.disk.moved()
 	if err != nil {
 		t.diskErr.CompareAndSwap(nil, &err)
 		return
@@ -364,6 +369,7 @@ func (t *task) wrote(bytes int64, err error) {
 
 // settle waits until the disk has released all pieces.
 func (t *task) settle() {
+	defer t.disk.wait()()
 	for range piecesMax {
 		t.pieces <- struct{}{}
 	}
@@ -375,11 +381,20 @@ func (t *task) settle() {
 	}
 }
 
-// finish seals or publishes the whole replica. From here on it is not given up.
+// await waits for what the disk does.
+func (t *task) await(done <-chan error) error {
+	defer t.disk.wait()()
+	return <-done
+}
+
+// finish seals or publishes the whole replica. As soon as the disk has all of its bytes it is not given up any more.
 func (t *task) finish(ctx context.Context) error {
 	t.settle()
 	if t.ownErr != nil {
 		return t.ownErr
+	}
+	if err := ctx.Err(); err != nil {
+		return err
 	}
 	done := make(chan error, 1)
 	report := func(_ int64, err error) { done <- err }
@@ -388,7 +403,7 @@ func (t *task) finish(ctx context.Context) error {
 		if err := t.submit(ctx, job); err != nil {
 			return err
 		}
-		if t.ownErr = <-done; t.ownErr == nil {
+		if t.ownErr = t.await(done); t.ownErr == nil {
 			t.writer = nil
 		}
 		return t.ownErr
@@ -398,7 +413,7 @@ func (t *task) finish(ctx context.Context) error {
 	}
 	// It is whole and shown; only its file is left to be closed.
 	if t.submit(context.WithoutCancel(ctx), job) == nil {
-		<-done //nolint:errcheck // the replica is whole and shown, however its file closes
+		t.await(done) //nolint:errcheck // the replica is whole and shown, however its file closes
 	}
 	t.writer, t.ownErr = nil, nil
 	return nil
@@ -411,6 +426,7 @@ func (t *task) discard() {
 		return
 	}
 	t.writer = nil
+	defer t.disk.wait()()
 	if err := t.copier.Store.Delete(t.id, t.generation); err != nil && !errors.Is(err, fault.NotFound) {
 		t.copier.Logger.Warn("unfinished copy not removed; the next start does", "chunk", t.id,
 			"gen", t.generation, "err", err)

@@ -3,7 +3,6 @@ package pack
 import (
 	"errors"
 	"io/fs"
-	"slices"
 	"sync"
 	"time"
 
@@ -36,42 +35,29 @@ type Claim interface {
 }
 
 // Compactor frees the room of dead records: it moves what is left of a segment to the one that is being
-// written, and unlinks it. One goroutine per store, at compactRateBytes per second.
+// written, and unlinks it. One goroutine for each set, at compactRateBytes per second: a disk that hangs holds up only
+// its own.
 type Compactor struct {
 	owner Owner
 	clock clock.Clock
-	wake  chan struct{} // capacity 1
 	done  chan struct{} // closed by Stop
-
-	mu struct {
-		sync.Mutex
-		sets []*Set // in the order in which they were made
-	}
 }
 
-// NewCompactor makes a compactor for the sets that are made with it.
+// NewCompactor makes a compactor.
 func NewCompactor(owner Owner, clock clock.Clock) *Compactor {
-	return &Compactor{owner: owner, clock: clock, wake: make(chan struct{}, 1), done: make(chan struct{})}
-}
-
-// Wake makes the compactor look for work.
-func (c *Compactor) Wake() {
-	select {
-	case c.wake <- struct{}{}:
-	default:
-	}
+	return &Compactor{owner: owner, clock: clock, done: make(chan struct{})}
 }
 
 // Stop ends Run.
 func (c *Compactor) Stop() { close(c.done) }
 
-// Run works until Stop.
-func (c *Compactor) Run() {
+// Run compacts the segments of a set until Stop.
+func (c *Compactor) Run(set *Set) {
 	for {
-		segment := c.next()
+		segment := c.next(set)
 		if segment == nil {
 			select {
-			case <-c.wake:
+			case <-set.wake:
 				continue
 			case <-c.done:
 				return
@@ -82,11 +68,11 @@ func (c *Compactor) Run() {
 			return
 		}
 		if err != nil {
-			segment.set.options.Logger.Warn("segment could not be compacted, it is tried again later",
+			set.options.Logger.Warn("segment could not be compacted, it is tried again later",
 				"path", segment.Path(), "err", err)
-			segment.set.mu.Lock()
+			set.mu.Lock()
 			segment.retryAt = c.clock.Now().Add(compactAgainDelay) // the others go on
-			segment.set.mu.Unlock()
+			set.mu.Unlock()
 			if !c.sleep(compactRetryDelay) {
 				return
 			}
@@ -94,22 +80,14 @@ func (c *Compactor) Run() {
 	}
 }
 
-// next is the segment that holds the least of those worth it, on the first volume that has one.
-func (c *Compactor) next() (best *Segment) {
+// next is the segment of a set that holds the least of those worth it; nil: there is none.
+func (c *Compactor) next(set *Set) (best *Segment) {
 	now := c.clock.Now()
-	c.mu.Lock()
-	sets := slices.Clone(c.mu.sets)
-	c.mu.Unlock()
-	for _, s := range sets {
-		s.mu.Lock()
-		for _, g := range s.mu.segments {
-			if g.wasteful() && !now.Before(g.retryAt) && (best == nil || g.live < best.live) {
-				best = g
-			}
-		}
-		s.mu.Unlock()
-		if best != nil {
-			break
+	set.mu.Lock()
+	defer set.mu.Unlock()
+	for _, g := range set.mu.segments {
+		if !set.mu.retired && g.wasteful() && !now.Before(g.retryAt) && (best == nil || g.live < best.live) {
+			best = g
 		}
 	}
 	return best

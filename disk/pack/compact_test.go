@@ -74,7 +74,7 @@ func newSet(t *testing.T, fsys vfs.FS, owner *memoryOwner) *Set {
 	fake := fakeclock.New(testTime)
 	set := New(Options{
 		FS: fsys, Directory: "/packs", Files: filecache.New(4), Logger: slog.New(slog.DiscardHandler), Clock: fake,
-		Compactor: NewCompactor(owner, fake), SegmentBytes: SegmentBytesMin,
+		SegmentBytes: SegmentBytesMin,
 		Random: func(b []byte) error {
 			_, err := rand.NewChaCha8([32]byte{1}).Read(b)
 			return err
@@ -126,7 +126,7 @@ func TestCompactionMovesWhatIsClaimed(t *testing.T) {
 	require.NoError(t, owner.places[testID(0)].Segment.Remove(owner.places[testID(0)].Record))
 	delete(owner.places, testID(0))
 	first := set.Closed()[0]
-	require.NoError(t, set.options.Compactor.Compact(first, func(int64) bool { return true }))
+	require.NoError(t, NewCompactor(owner, set.options.Clock).Compact(first, func(int64) bool { return true }))
 	require.NotEqual(t, first, owner.places[testID(1)].Segment)
 	stop()
 
@@ -159,16 +159,16 @@ func TestOneSegmentDoesNotStopTheOthers(t *testing.T) {
 	}
 	first, second := owner.places[testID(0)].Segment, owner.places[testID(2)].Segment
 	require.NotEqual(t, first, second)
-	compactor, now := set.options.Compactor, set.options.Clock.Now()
+	compactor, now := NewCompactor(owner, set.options.Clock), set.options.Clock.Now()
 	delete(owner.places, testID(2))
 	delete(owner.places, testID(3))
 	require.Error(t, compactor.Compact(first, func(int64) bool { return true }), "replicas are left in it")
 	first.retryAt = now.Add(1)
-	require.Same(t, second, compactor.next())
+	require.Same(t, second, compactor.next(set))
 	require.NoError(t, fsys.Remove(second.Path()))
 	require.NoError(t, compactor.Compact(second, func(int64) bool { return true }))
 	require.True(t, second.gone)
-	require.Nil(t, compactor.next())
+	require.Nil(t, compactor.next(set))
 	first.retryAt = now
-	require.Same(t, first, compactor.next())
+	require.Same(t, first, compactor.next(set))
 }

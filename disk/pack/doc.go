@@ -8,8 +8,8 @@
 //	packer.go   the packer of a set, which appends records in batches
 //	compact.go  Compactor: frees the room of dead records
 //
-// It owns the files in its directory. Goroutines, which the caller starts and waits for: one packer per Set (Run),
-// and one Compactor for all sets. Whoever submits a Job holds the lock of its replica until Done is called.
+// It owns the files in its directory. Goroutines, which the caller starts and waits for: one packer (Set.Run) and one
+// compactor (Compactor.Run) per Set. Whoever submits a Job holds the lock of its replica until Done is called.
 //
 // The package does not know which records are replicas: its Owner does. It neither keeps an index, nor
 // decides what becomes a record.

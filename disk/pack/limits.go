@@ -23,7 +23,7 @@ const (
 	scanWindowBytes    = 256 << 10
 	compactLiveDivisor = 2       // a closed segment is compacted when at most 1/2 of it is live
 	compactBatchMax    = 64      // records that a compactor has in the packer's queue
-	compactRateBytes   = 8 << 20 // per second and store
+	compactRateBytes   = 8 << 20 // per second and set
 	compactRetryDelay  = time.Minute
 	compactAgainDelay  = time.Hour // of a segment that could not be compacted
 )

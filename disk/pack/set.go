@@ -23,9 +23,8 @@ type Options struct {
 	Files        *filecache.Cache
 	Logger       *slog.Logger
 	Clock        clock.Clock
-	Compactor    *Compactor // compacts the set's segments
-	SegmentBytes int64      // size of a segment
-	ZeroBytes    int64      // written ahead in a segment; 0: 1 MiB
+	SegmentBytes int64 // size of a segment
+	ZeroBytes    int64 // written ahead in a segment; 0: 1 MiB
 	TrashDelay   time.Duration
 	Random       func([]byte) error // fills the key of a new segment
 	// OnError counts an I/O error against the volume.
@@ -38,11 +37,13 @@ type Options struct {
 type Set struct {
 	options Options
 	packer  *packer
-	naming  sync.Mutex // held while a file is made and becomes a segment: it is no stray
+	naming  sync.Mutex    // held while a file is made and becomes a segment: it is no stray
+	wake    chan struct{} // capacity 1: the compactor looks for work
 
 	mu struct {
 		sync.Mutex
 		segments map[uint64]*Segment // by sequence
+		retired  bool
 	}
 }
 
@@ -51,12 +52,9 @@ func New(o Options) *Set {
 	if o.ZeroBytes == 0 {
 		o.ZeroBytes = zeroBytesDefault
 	}
-	s := &Set{options: o}
+	s := &Set{options: o, wake: make(chan struct{}, 1)}
 	s.packer = &packer{set: s, queue: make(chan *Job, queueDepth)}
 	s.mu.segments = make(map[uint64]*Segment)
-	o.Compactor.mu.Lock()
-	defer o.Compactor.mu.Unlock()
-	o.Compactor.mu.sets = append(o.Compactor.mu.sets, s)
 	return s
 }
 
@@ -81,12 +79,9 @@ func (s *Set) Close() { close(s.packer.queue) }
 
 // Retire closes the files that nobody uses, and has the compactor leave the segments alone.
 func (s *Set) Retire() {
-	c := s.options.Compactor
-	c.mu.Lock()
-	c.mu.sets = slices.DeleteFunc(slices.Clone(c.mu.sets), func(other *Set) bool { return other == s })
-	c.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.mu.retired = true
 	for _, g := range s.mu.segments {
 		s.options.Files.Detach(&g.Owner)
 	}
@@ -113,7 +108,10 @@ func (s *Set) update(g *Segment, change func()) {
 	due := g.wasteful()
 	s.mu.Unlock()
 	if due {
-		s.options.Compactor.Wake()
+		select {
+		case s.wake <- struct{}{}:
+		default:
+		}
 	}
 }
 
