@@ -22,14 +22,26 @@ type changes struct {
 	one sync.Mutex // held through a change
 }
 
+// begin has no other change begin until one is unlocked. Error: fault.Busy; nobody waits for a disk that may hang.
+func (c *changes) begin(op, name string) error {
+	if c.one.TryLock() {
+		return nil
+	}
+	return &fault.Error{Kind: fault.Busy, Op: op, Path: name, Node: c.Identity().NodeID,
+		Reason: "the disks of this datanode are being changed already", Hint: "try again when that has ended"}
+}
+
 // add is Store.AddDisk.
 func (c *changes) add(op, directory string) (datanode.VolumeState, error) {
-	c.one.Lock()
+	if err := c.begin(op, directory); err != nil {
+		return datanode.VolumeState{}, err
+	}
 	defer c.one.Unlock()
 	return c.addOne(op, path.Clean(directory), nil)
 }
 
-// addOne adds a volume, in the place of a removed one if there is one.
+// addOne adds a volume, in the place of a removed one if there is one. It is in service when it was read: whoever used
+// it before would take what was not read yet for nothing, or what came meanwhile for a stray.
 func (c *changes) addOne(op, directory string, instead *volumeRecord) (datanode.VolumeState, error) {
 	if known := c.at(directory); known != nil {
 		if !known.health.Out() {
@@ -39,32 +51,23 @@ func (c *changes) addOne(op, directory string, instead *volumeRecord) (datanode.
 			Reason: "it is a disk of this datanode, and is out of service: " + known.health.Status().Last,
 			Hint:   "replace it: `ww admin disk replace`"}
 	}
-	if err := c.checkPlace(op, directory, instead); err != nil {
-		return datanode.VolumeState{}, err
-	}
-	added := newVolume(c.env, directory, c.lost)
-	added.added = !slices.ContainsFunc(c.options.Directories, func(d string) bool { return path.Clean(d) == directory })
-	err := added.open()
+	next := c.arrive(directory)
+	c.volumes.coming.Store(next.volume)
+	err := next.attempt(op, func() error { return next.prepare(op, instead) })
 	if err == nil {
-		err = c.checkVolume(op, added, instead)
-	}
-	if err == nil {
-		err = c.admit(op, added)
+		if err = next.admit(op); err != nil {
+			err = errors.Join(err, next.discard())
+		}
 	}
 	if err != nil {
-		c.trash.forget(added)
-		if added.packs != nil {
-			added.packs.Retire()
-		}
-		return datanode.VolumeState{}, errors.Join(err, added.close())
+		c.volumes.coming.CompareAndSwap(next.volume, nil)
+		return datanode.VolumeState{}, err
 	}
-	(&roll{fs: c.fs}).note(added)
-	if err := c.adopt(added); err != nil {
-		added.noteError(err)
-		return added.describe(), err
+	if err := next.serve(op); err != nil {
+		return next.describe(), err
 	}
-	added.logger.Info("disk added", "id", added.id, "mounted", added.mounted, "replicas", added.replicas.Load())
-	return added.describe(), nil
+	next.logger.Info("disk added", "id", next.id, "mounted", next.mounted, "replicas", next.replicas.Load())
+	return next.describe(), nil
 }
 
 // at is the volume of a directory, nil if there is none.
@@ -78,7 +81,8 @@ func (c *changes) at(directory string) *volume {
 }
 
 // checkPlace refuses a directory that cannot be a volume, before anything is written to it.
-func (c *changes) checkPlace(op, directory string, instead *volumeRecord) error {
+func (c *changes) checkPlace(op string, candidate *volume, instead *volumeRecord) error {
+	directory := candidate.directory
 	refuse := func(hint, reason string) error {
 		return &fault.Error{Kind: fault.Invalid, Op: op, Path: directory, Reason: reason, Hint: hint}
 	}
@@ -95,7 +99,7 @@ func (c *changes) checkPlace(op, directory string, instead *volumeRecord) error 
 			return refuse("name a directory of its own", "it is inside or above the disk "+other)
 		}
 	}
-	switch info, err := c.fs.Stat(directory); {
+	switch info, err := candidate.fs.Stat(directory); {
 	case errors.Is(err, fs.ErrNotExist):
 		return refuse("mount the disk, or make the directory", "the directory does not exist")
 	case err != nil:
@@ -103,14 +107,14 @@ func (c *changes) checkPlace(op, directory string, instead *volumeRecord) error 
 	case !info.IsDir():
 		return refuse("", "it is not a directory")
 	}
-	_, own, err := readIdentity(c.fs, path.Join(directory, identityName))
+	_, own, err := readIdentity(candidate.fs, path.Join(directory, identityName))
 	if err != nil {
 		return err
 	}
 	if own && instead == nil {
 		return nil
 	}
-	entries, err := c.fs.ReadDir(directory)
+	entries, err := candidate.fs.ReadDir(directory)
 	if err != nil {
 		return diskError(op, directory, chunk.ID{}, err)
 	}
@@ -163,63 +167,6 @@ func (c *changes) checkVolume(op string, candidate *volume, instead *volumeRecor
 	return nil
 }
 
-// admit gives a volume its id, has it written down, and takes it into service.
-func (c *changes) admit(op string, added *volume) error {
-	member := c.membership
-	member.persist.Lock()
-	defer member.persist.Unlock()
-	if member.persist.closed {
-		return closedError(op)
-	}
-	if added.id = added.identity.VolumeID; added.id == "" {
-		var err error
-		if added.id, err = newID(c.options.Random); err != nil {
-			return err
-		}
-	}
-	records := slices.DeleteFunc(slices.Clone(member.persist.records), func(r volumeRecord) bool {
-		return r.VolumeID == added.id
-	})
-	records = append(records, added.record())
-	// Its own file comes first: a volume that the others do not know may be added again, one that they know and that
-	// has no file would be missing.
-	if err := member.recordLocked([]*volume{added}, records); err != nil {
-		return err
-	}
-	c.equip(added)
-	if err := c.trash.load(added); err != nil {
-		return err
-	}
-	all := append(slices.Clone(c.volumes.all()), added)
-	if err := member.recordLocked(all, records); err != nil {
-		return err
-	}
-	c.patrol(added)
-	c.gate.Lock()
-	defer c.gate.Unlock()
-	if c.gate.closed {
-		return closedError(op)
-	}
-	c.launch(added)
-	c.volumes.set(all)
-	return nil
-}
-
-// adopt reads what a volume that comes back holds.
-func (c *changes) adopt(v *volume) error {
-	start := &scan{env: c.env, index: c.index, quarantine: c.quarantine, trash: c.trash}
-	var found listing
-	if err := found.read(v); err != nil {
-		return err
-	}
-	for _, r := range slices.Concat(found.replicas, found.corrupt) {
-		if err := start.adopt(r); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // find is the volume, or the record of a removed one, that a person names.
 func (c *changes) find(op, name string) (*volume, *volumeRecord, error) {
 	refuse := func(kind fault.Kind, reason string) error {
@@ -257,7 +204,9 @@ func (c *changes) find(op, name string) (*volume, *volumeRecord, error) {
 // remove is Store.RemoveDisk.
 func (c *changes) remove(name string) (datanode.VolumeState, error) {
 	const op = "remove disk"
-	c.one.Lock()
+	if err := c.begin(op, name); err != nil {
+		return datanode.VolumeState{}, err
+	}
 	defer c.one.Unlock()
 	v, left, err := c.find(op, name)
 	switch {
@@ -274,7 +223,9 @@ func (c *changes) remove(name string) (datanode.VolumeState, error) {
 // keep is Store.KeepDisk.
 func (c *changes) keep(name string) (datanode.VolumeState, error) {
 	const op = "keep disk"
-	c.one.Lock()
+	if err := c.begin(op, name); err != nil {
+		return datanode.VolumeState{}, err
+	}
 	defer c.one.Unlock()
 	v, left, err := c.find(op, name)
 	switch {
@@ -352,7 +303,9 @@ func (c *changes) finish(chosen *volume) {
 	if !chosen.health.Out() && !c.index.empty(chosen) {
 		return
 	}
-	c.one.Lock()
+	if !c.one.TryLock() {
+		return // the next time
+	}
 	defer c.one.Unlock()
 	if !chosen.draining.Load() || c.at(path.Clean(chosen.directory)) != chosen ||
 		!chosen.health.Out() && !c.index.empty(chosen) {
@@ -465,7 +418,9 @@ func (c *changes) release(leaving *volume) (hanging string) {
 // replace is Store.ReplaceDisk.
 func (c *changes) replace(name, directory string) (datanode.VolumeState, error) {
 	const op = "replace disk"
-	c.one.Lock()
+	if err := c.begin(op, name); err != nil {
+		return datanode.VolumeState{}, err
+	}
 	defer c.one.Unlock()
 	old, left, err := c.find(op, name)
 	if err != nil {

@@ -183,7 +183,9 @@ func (x *index) insert(replica *replica) error {
 				v.state, v.Generation, v.Length)
 		}
 	}
-	if generation := replica.view.Generation; !x.mu.fences.allows(replica.id, generation) {
+	// What was found on a disk is not new: a start, too, takes it up whatever was promised before.
+	generation, isNew := replica.view.Generation, replica.view.state == 0
+	if isNew && !x.mu.fences.allows(replica.id, generation) {
 		return chunkError(fault.StaleGeneration, op, replica.id,
 			"its generation is %d, a recovery that found nothing here was for %d",
 			generation, x.mu.fences.generations[replica.id])

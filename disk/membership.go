@@ -303,6 +303,20 @@ func (m *membership) writeLocked(volumes []*volume, of func(*volume) volumeIdent
 	return written, left, errors.Join(failures...)
 }
 
+// raise takes over the highest epoch that a volume which comes back has seen. persist is held.
+func (m *membership) raise(seen volumeIdentity) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.mu.HighestEpoch, m.mu.HighestTxid = max(m.mu.HighestEpoch, seen.HighestEpoch), max(m.mu.HighestTxid, seen.HighestTxid)
+}
+
+// newID makes a random id while the store runs.
+func (m *membership) newID() (string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return newID(m.options.Random)
+}
+
 // random fills b; whoever needs chance for the volumes shares the source.
 func (m *membership) random(b []byte) error {
 	m.mu.Lock()

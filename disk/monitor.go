@@ -58,6 +58,9 @@ func (m *monitor) check() {
 	now := m.options.Clock.Now()
 	m.siblings.compare(m.volumes.all(), now)
 	m.release()
+	if v := m.volumes.coming.Load(); v != nil {
+		v.health.Check()
+	}
 	for _, volume := range m.volumes.all() {
 		if volume.draining.Load() && !volume.finishing.Swap(true) {
 			m.group.Go(func() {

@@ -89,9 +89,13 @@ func (q *quarantine) loadLocked(r *replica, f *filecache.File) error {
 	return err
 }
 
-// keep moves a surplus file that a scan found to quarantine, without an entry in the index.
+// keep moves a surplus file that a scan found to quarantine, without an entry in the index, or copies a record there.
 func (q *quarantine) keep(replica *replica) error {
 	v, name := replica.volume, replica.name(replica.view.snapshot)
+	if replica.view.place.kind == inRecord {
+		_, err := q.copyRecordLocked(replica, chunkfile.ParkedName{At: q.options.Clock.Now(), Name: name})
+		return err
+	}
 	source := name.Relative()
 	parked, err := v.park(quarantineDirectory, source, chunkfile.ParkedName{At: q.options.Clock.Now(), Name: name})
 	if err == nil {

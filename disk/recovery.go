@@ -19,6 +19,9 @@ func (c *recovery) begin(id chunk.ID, newGen chunk.Generation) (_ chunk.Replica,
 		if fault.KindOf(err) != fault.NotFound {
 			return chunk.Replica{}, false, err
 		}
+		if err := c.coming(op, id); err != nil {
+			return chunk.Replica{}, false, err
+		}
 		if sessions.index.fence(id, newGen) {
 			return chunk.Replica{}, false, c.absent(op, id, err)
 		} // else it has just been created, or is leaving the index
@@ -45,12 +48,25 @@ func (c *recovery) begin(id chunk.ID, newGen chunk.Generation) (_ chunk.Replica,
 // absent is the answer when no replica is in the index. With a volume that was never listed that does not mean that
 // there is none: the namenode must not take acknowledged bytes for ones that nobody wrote.
 func (c *recovery) absent(op string, id chunk.ID, notFound error) error {
+	if err := c.coming(op, id); err != nil {
+		return err
+	}
 	for _, v := range c.sessions.volumes.all() {
 		if err := v.outError(op, id); err != nil && v.unindexed.Load() {
 			return err
 		}
 	}
 	return notFound
+}
+
+// coming refuses to say that there is no replica while a volume comes that may have one.
+func (c *recovery) coming(op string, id chunk.ID) error {
+	v := c.sessions.volumes.coming.Load()
+	if v == nil {
+		return nil
+	}
+	return &fault.Error{Kind: fault.Disk, Op: op, Path: v.directory, Chunk: id.String(), Hint: "try again",
+		Reason: "the disk is being added, and it is not known yet what is on it"}
 }
 
 // finish is Store.FinishRecovery.

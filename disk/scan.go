@@ -230,17 +230,23 @@ func better(one, two *snapshot) bool {
 	return one.state == chunk.Sealed && two.state != chunk.Sealed
 }
 
-// adopt takes a replica of a volume that comes back into the index of a store that runs, and reports it. One that is
-// there already, or promised to a recovery, is surplus; a corrupt one stays where it is.
+// adopt takes a replica of a volume that comes back into the index of a store that runs, and reports it. A corrupt one
+// stays where it is if there is another.
 func (s *scan) adopt(found *replica) error {
 	found.io.Lock()
 	defer found.io.Unlock()
 	state := found.view.state
-	if err := s.index.insert(found); err != nil {
+	for {
+		err := s.index.insert(found)
+		if err == nil {
+			break
+		}
 		if state == chunk.Corrupt {
 			return nil // nobody needs it
 		}
-		return s.dropSurplus(found)
+		if surplus, err := s.makeWay(found); err != nil || surplus {
+			return err
+		}
 	}
 	if state == chunk.Recovered {
 		if err := s.recoverLocked(found); err != nil || found.gone || found.view.state == chunk.Corrupt {
@@ -253,6 +259,35 @@ func (s *scan) adopt(found *replica) error {
 		found.reportLocked(Stored, "")
 	}
 	return nil
+}
+
+// makeWay decides between a replica that was found on a volume that comes back and the one that is in the index. Only
+// what a sealed one of the same or a higher generation supersedes is struck: a copy under way is not one yet.
+func (s *scan) makeWay(found *replica) (surplus bool, err error) {
+	const op = "take replica back"
+	here, err := s.index.lock(op, found.id)
+	if err != nil {
+		return false, nil //nolint:nilerr // it has gone, or its volume has: nothing is in the way
+	}
+	defer here.io.Unlock()
+	one, other := found.view.snapshot, here.view.snapshot
+	switch {
+	case other.state == chunk.Corrupt:
+		return false, nil
+	case other.state == chunk.Sealed && other.Generation >= one.Generation:
+		return true, s.dropSurplus(found)
+	case other.state == 0, one.state == chunk.Sealed && one.Generation >= other.Generation:
+		if err := s.trash.takeLocked(here); err != nil {
+			here.endSessionLocked()
+			s.index.removeLocked(here)
+		}
+		return false, nil
+	case other.state != chunk.Sealed && other.Generation > one.Generation:
+		return true, s.quarantine.keep(found) // the open one went on from it
+	}
+	return false, chunkError(fault.Busy, op, found.id, "it is %s at generation %d on the disk that comes back, and %s at "+
+		"generation %d here: a restart of the datanode decides which counts", one.state, one.Generation, other.state,
+		other.Generation)
 }
 
 // dropSurplus sets a surplus file aside, or strikes a surplus record.

@@ -184,6 +184,7 @@ func (s *Store) lost(v *volume) { s.losses.waiting <- v }
 // start starts the goroutines.
 func (s *Store) start() {
 	for _, v := range s.volumes.all() {
+		s.staff(v)
 		s.launch(v)
 	}
 	s.group.Go(s.trash.run)
@@ -193,11 +194,15 @@ func (s *Store) start() {
 	}
 }
 
-// launch starts the goroutines of a volume.
-func (s *Store) launch(v *volume) {
-	s.packers.Go(v.packs.Run)
+// staff gives a volume its workers.
+func (s *Store) staff(v *volume) {
 	v.workers, v.copiers = s.startWorkers(s.options.WorkersPerVolume, s.options.QueueDepth),
 		s.startWorkers(copyWorkers, copyQueueDepth)
+}
+
+// launch starts what works on a volume by itself, once the index knows what is on it.
+func (s *Store) launch(v *volume) {
+	s.packers.Go(v.packs.Run)
 	if v.scrubber != nil {
 		s.group.Go(v.scrubber.Run)
 	}
@@ -489,12 +494,12 @@ func (s *Store) OutOfService() (out []datanode.VolumeState, all int) {
 }
 
 // AddDisk takes a directory as a further volume, durably: a later Open uses it too, whether the options name it or not.
-// It is there, and empty; one that belongs to this node, because it was removed, is read. One that is a volume in
-// service already: no error.
+// It is there, and empty; one that belongs to this node, because it was removed, is read, and only then used. One that is
+// a volume in service already: no error.
 //
 // Errors: fault.Invalid (it is not there, not empty, inside or above a volume, of another node or cluster; too many
 // volumes), fault.Exists (its volume is out of service), fault.NoSpace, fault.Busy (another process has it; a disk does
-// not answer), fault.CorruptData, fault.Version, fault.Disk. After one of the last two it may be used by a later Open.
+// not answer; another change is under way), fault.CorruptData, fault.Version, fault.Disk. After one of the last two it may be used by a later Open.
 func (s *Store) AddDisk(directory string) (datanode.VolumeState, error) {
 	return s.changes.add("add disk", directory)
 }

@@ -27,6 +27,8 @@ type trash struct {
 		items  []trashItem // by number: in the order in which they are due, but for one that was put back
 		taken  int         // of items: they have only their number, and the first has not been taken
 		number uint64      // the highest so far
+		// held are those of a volume that is being read: nothing is discarded there before it is in service.
+		held map[*volume][]trashItem
 	}
 }
 
@@ -136,6 +138,11 @@ func (t *trash) sort() {
 // wait puts an item behind all others. One that was put back may so be late.
 func (t *trash) wait(item trashItem) {
 	t.mu.Lock()
+	if _, held := t.mu.held[item.volume]; held {
+		t.mu.held[item.volume] = append(t.mu.held[item.volume], item)
+		t.mu.Unlock()
+		return
+	}
 	t.mu.number++
 	item.number = t.mu.number
 	t.mu.items = append(t.mu.items, item)
@@ -146,10 +153,33 @@ func (t *trash) wait(item trashItem) {
 	}
 }
 
+// hold keeps what is in the trash of a volume out of everybody's hands, until serve or forget.
+func (t *trash) hold(v *volume) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.mu.held == nil {
+		t.mu.held = make(map[*volume][]trashItem)
+	}
+	t.mu.held[v] = nil
+}
+
+// serve ends hold.
+func (t *trash) serve(v *volume) {
+	t.mu.Lock()
+	items := t.mu.held[v]
+	delete(t.mu.held, v)
+	t.mu.Unlock()
+	slices.SortFunc(items, func(a, b trashItem) int { return a.due.Compare(b.due) })
+	for _, item := range items {
+		t.wait(item)
+	}
+}
+
 // forget leaves what is in the trash of a volume there for ever.
 func (t *trash) forget(v *volume) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	delete(t.mu.held, v)
 	t.mu.items = slices.DeleteFunc(t.mu.items, func(item trashItem) bool { return item.taken() || item.volume == v })
 	t.mu.taken = 0
 }

@@ -21,14 +21,22 @@ type volumes struct {
 	*env
 	list atomic.Pointer[[]*volume] // replaced, never changed
 	left []*volume                 // were taken out while the store runs; guarded by gate
+	// coming is the volume that is being added, until it is in the list; see arrival.
+	coming atomic.Pointer[volume]
 }
 
 // all lists the volumes. The list does not change.
 func (vs *volumes) all() []*volume { return *vs.list.Load() }
 
-// ever lists also those that were taken out: their goroutines end with the store. The gate is
-// held, or closed: then nothing changes any more.
-func (vs *volumes) ever() []*volume { return append(slices.Clone(vs.all()), vs.left...) }
+// ever lists also those that were taken out, and one that is coming and has workers: their goroutines end with the
+// store. The gate is held, or closed: then nothing changes any more.
+func (vs *volumes) ever() []*volume {
+	all := append(slices.Clone(vs.all()), vs.left...)
+	if v := vs.coming.Load(); v != nil && v.workers != nil {
+		all = append(all, v)
+	}
+	return all
+}
 
 func (vs *volumes) set(list []*volume) { vs.list.Store(&list) }
 
