@@ -12,8 +12,8 @@ import (
 )
 
 // arrival is a volume that is being added to a store that runs, in the order of a start: it is opened, read, written
-// down, taken into the index, and only then used, by packer, compactor and scrubber too. While it comes (volumes.coming)
-// recoveries are not told that there is no replica: there may be one on it.
+// down, taken into the index, and only then used, by packer, compactor and scrubber too. While it comes
+// (volumes.coming) recoveries are not told that there is no replica: there may be one on it.
 type arrival struct {
 	*changes
 	*volume
@@ -32,7 +32,8 @@ func (c *changes) arrive(directory string) *arrival {
 		}
 	})
 	a.unindexed.Store(true)
-	a.added = !slices.ContainsFunc(c.Store.options.Directories, func(d string) bool { return path.Clean(d) == directory })
+	named := func(d string) bool { return path.Clean(d) == directory }
+	a.added = !slices.ContainsFunc(c.Store.options.Directories, named)
 	return a
 }
 

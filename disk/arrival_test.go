@@ -34,7 +34,8 @@ func (l *lossy) failB() (heal func()) {
 	return heal
 }
 
-// TestNothingUsesADiskBeforeItIsRead: what comes while it is read stays, and what it had is neither struck nor set aside.
+// TestNothingUsesADiskBeforeItIsRead: what comes while it is read stays, and what it had is neither struck nor set
+// aside.
 func TestNothingUsesADiskBeforeItIsRead(t *testing.T) {
 	for name, small := range map[string]bool{"files": false, "records": true} {
 		t.Run(name, func(t *testing.T) {
@@ -77,12 +78,14 @@ func TestADiskIsUsedOnlyOnceItWasRead(t *testing.T) {
 	l.lose()()
 	s := reopenStore(t, l.Store)
 	looked := false
-	l.disks.disks["/b"].Inject(simdisk.Rule{Op: simdisk.OpReadDir, Path: "80", Times: 1, Err: syscall.EIO, Before: func() {
+	rule := simdisk.Rule{Op: simdisk.OpReadDir, Path: "80", Times: 1, Err: syscall.EIO}
+	rule.Before = func() {
 		looked = true
 		require.Equal(t, []string{"/a"}, directories(s))
 		_, _, err := s.BeginRecovery(testID(onB[0]), 2)
 		require.ErrorIs(t, err, fault.Disk, "nobody knows yet")
-	}})
+	}
+	l.disks.disks["/b"].Inject(rule)
 	_, err := s.AddDisk("/b")
 	require.ErrorIs(t, err, fault.Disk)
 	require.True(t, looked)
@@ -226,8 +229,8 @@ func TestADiskThatHangsWhileItIsAddedStopsNobody(t *testing.T) {
 		require.ErrorIs(t, <-added, fault.Disk)
 		require.Equal(t, []string{"/a"}, directories(s))
 		close(hang)
-		require.Eventually(t, func() bool { _, err := s.AddDisk("/b"); return err == nil }, 10*time.Second, time.Millisecond,
-			"when it answers again")
+		again := func() bool { _, err := s.AddDisk("/b"); return err == nil }
+		require.Eventually(t, again, 10*time.Second, time.Millisecond, "when it answers again")
 		require.NoError(t, s.Close())
 	}
 }
@@ -245,4 +248,137 @@ func TestADiskThatComesBackHasSeenANewerNamenode(t *testing.T) {
 	require.NoError(t, err)
 	require.ErrorIs(t, s.ObserveEpoch(6, 60), fault.Fenced)
 	require.ErrorIs(t, reopenStore(t, s).ObserveEpoch(6, 60), fault.Fenced)
+}
+
+// TestARemovedDiskMayHaveWhatIsNotHere: also after a restart, for chunks that are older than its removal.
+func TestARemovedDiskMayHaveWhatIsNotHere(t *testing.T) {
+	l := startLossy(t)
+	on := testID(l.on("/b")[1])
+	heal := l.lose()
+	s := reopenStore(t, l.Store)
+	_, _, err := s.BeginRecovery(on, 2)
+	require.ErrorIs(t, err, fault.Disk, "not: there never was one")
+	_, _, err = s.BeginRecovery(testID(int(2*clocksApartMax.Milliseconds())), 2)
+	require.ErrorIs(t, err, fault.NotFound, "it was made later")
+	heal()
+	_, err = s.AddDisk("/b")
+	require.NoError(t, err)
+	_, _, err = s.BeginRecovery(testID(999), 2)
+	require.ErrorIs(t, err, fault.NotFound, "all of its disks are here")
+	got, _, err := s.BeginRecovery(on, 2)
+	require.NoError(t, err, "what was promised without it does not count")
+	require.Equal(t, int64(1000), got.Length)
+}
+
+// TestOfTwoListsOfOneCountARemovalCounts: the datanode was killed between the two writes of an add, and a removal then
+// had the same count.
+func TestOfTwoListsOfOneCountARemovalCounts(t *testing.T) {
+	mem := simdisk.NewMem()
+	newDirectories(t, mem, "/e")
+	o := testOptions(mem)
+	o.Directories, o.FailedVolumesTolerated = []string{"/d", "/b"}, 1
+	s := openStore(t, o)
+	var left *simdisk.Mem
+	mem.OnChange(func(op simdisk.Op, name string) {
+		if left == nil && op == simdisk.OpSyncDir && name == "/e" {
+			if _, err := mem.Stat("/e/identity"); err == nil {
+				left = mem.CrashClone(simdisk.CrashPolicy{Mode: simdisk.CrashKeepAll})
+			}
+		}
+	})
+	_, err := s.AddDisk("/e")
+	require.NoError(t, err)
+	mem.OnChange(nil)
+	o.FS, o.Random = left, nil
+	s = openStore(t, o)
+	require.Equal(t, []string{"/d", "/b"}, directories(s))
+	s.changes.at("/b").noteError(syscall.EROFS)
+	_, err = s.RemoveDisk("/b")
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
+	o.Directories = []string{"/d", "/b", "/e"}
+	require.Equal(t, []string{"/d", "/e"}, directories(openStore(t, o)))
+}
+
+func TestReplaceKeepsWhatItCannotReplaceAndMayBeRepeated(t *testing.T) {
+	l := startLossy(t)
+	memory := l.disks.memory["/a"]
+	newDirectories(t, memory, "/used", "/used/by", "/new")
+	l.failB()
+	for wrong, kind := range map[string]error{"/used": fault.Invalid, "/nowhere": fault.Invalid, "/a": fault.Exists} {
+		_, err := l.ReplaceDisk("/b", wrong)
+		require.ErrorIs(t, err, kind)
+		require.Len(t, l.Volumes(), 2, "the failed one is still one of them")
+	}
+	// The second disk to be told of the new one does not take it.
+	l.disks.disks["/a"].Inject(simdisk.Rule{Op: simdisk.OpRename, Path: "identity", From: 3, Times: 1,
+		Err: syscall.EIO})
+	_, err := l.ReplaceDisk("/b", "/new")
+	require.Error(t, err)
+	first, err := l.ReplaceDisk("/b", "/new")
+	require.NoError(t, err)
+	again, err := l.ReplaceDisk("/b", "/new")
+	require.NoError(t, err)
+	require.Equal(t, first.ID, again.ID)
+}
+
+func TestReplaceInPlaceMayBeRepeated(t *testing.T) {
+	l := startLossy(t)
+	l.failB()()
+	l.disks.put("/b")
+	newDirectories(t, l.disks.memory["/b"], "/b")
+	first, err := l.ReplaceDisk("/b", "")
+	require.NoError(t, err)
+	again, err := l.ReplaceDisk("/b", "")
+	require.NoError(t, err)
+	require.Equal(t, first.ID, again.ID)
+}
+
+// TestAnUnmountedPlaceIsNoReplacement: also when the disk was away at the start.
+func TestAnUnmountedPlaceIsNoReplacement(t *testing.T) {
+	disks := newTwoDisks()
+	s := openStore(t, lossyOptions(disks))
+	records := s.membership.persist.records
+	require.Equal(t, "/b", records[1].Directory)
+	records[1].MountPoint = true
+	for _, v := range s.volumes.all() {
+		require.NoError(t, writeIdentity(v.fs, v.path(identityName),
+			s.membership.listedLocked(v, records).with(s.Identity())))
+	}
+	require.NoError(t, s.Close())
+	disks.put("/b")
+	newDirectories(t, disks.memory["/b"], "/b")
+	s = openStore(t, s.options)
+	_, err := s.ReplaceDisk("/b", "")
+	require.ErrorIs(t, err, fault.Invalid)
+	require.ErrorContains(t, err, "nothing is mounted")
+}
+
+func TestADiskIsTheSameWhateverItIsCalled(t *testing.T) {
+	root := t.TempDir()
+	t.Chdir(root)
+	o := testOptions(nil)
+	o.FS, o.FailedVolumesTolerated = nil, -1
+	require.NoError(t, os.MkdirAll("real/d3", 0o755))
+	require.NoError(t, os.Symlink("real/d3", "link"))
+	o.Directories = []string{"d1", "d2", "link"}
+	s := openStore(t, o)
+	require.NoError(t, os.MkdirAll("d1/inside", 0o755))
+	require.NoError(t, os.Symlink("d1/inside", "disguised"))
+	for name, reason := range map[string]string{"real/d3": "another name", "disguised": "inside or above",
+		"real": "inside or above"} {
+		_, err := s.AddDisk(root + "/" + name)
+		require.ErrorIs(t, err, fault.Invalid, name)
+		require.ErrorContains(t, err, reason)
+	}
+	for i, name := range []string{"d2", "real/d3"} {
+		at := root + "/" + []string{"d2", "link"}[i]
+		s.changes.at(at).noteError(syscall.EROFS)
+		_, err := s.RemoveDisk(at)
+		require.NoError(t, err)
+		_, err = s.AddDisk(root + "/" + name)
+		require.NoError(t, err)
+	}
+	require.NoError(t, s.Close())
+	require.Len(t, directories(openStore(t, o)), 3)
 }

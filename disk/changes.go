@@ -3,6 +3,7 @@ package disk
 import (
 	"errors"
 	"io/fs"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -49,7 +50,8 @@ func (c *changes) addOne(op, directory string, instead *volumeRecord) (datanode.
 		}
 		return known.describe(), &fault.Error{Kind: fault.Exists, Op: op, Path: directory,
 			Reason: "it is a disk of this datanode, and is out of service: " + known.health.Status().Last,
-			Hint:   "replace it: `ww admin disk replace`"}
+			Hint: "if it works again with what it had, `ww admin disk remove` and then add it; else put an empty " +
+				"one in its place: `ww admin disk replace`"}
 	}
 	next := c.arrive(directory)
 	c.volumes.coming.Store(next.volume)
@@ -93,13 +95,8 @@ func (c *changes) checkPlace(op string, candidate *volume, instead *volumeRecord
 	if len(volumes) >= limits.VolumesPerNodeMax {
 		return refuse("", limits.CheckCount("volumes", len(volumes)+1, limits.VolumesPerNodeMax))
 	}
-	for _, v := range volumes {
-		other := path.Clean(v.directory)
-		if within(directory, other) || within(other, directory) {
-			return refuse("name a directory of its own", "it is inside or above the disk "+other)
-		}
-	}
-	switch info, err := candidate.fs.Stat(directory); {
+	info, err := candidate.fs.Stat(directory)
+	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return refuse("mount the disk, or make the directory", "the directory does not exist")
 	case err != nil:
@@ -107,12 +104,27 @@ func (c *changes) checkPlace(op string, candidate *volume, instead *volumeRecord
 	case !info.IsDir():
 		return refuse("", "it is not a directory")
 	}
-	_, own, err := readIdentity(candidate.fs, path.Join(directory, identityName))
-	if err != nil {
+	if err := candidate.locate(info); err != nil {
+		return diskError(op, directory, chunk.ID{}, err)
+	}
+	for _, v := range volumes {
+		other := v.real
+		switch {
+		case other == candidate.real && path.Clean(v.directory) == path.Clean(directory): // it is being replaced
+		case other == candidate.real || v.info != nil && os.SameFile(v.info, info):
+			return refuse("name a directory of its own", "it is the disk "+v.directory+" under another name")
+		case within(candidate.real, other) || within(other, candidate.real):
+			return refuse("name a directory of its own", "it is inside or above the disk "+v.directory)
+		}
+	}
+	theirs, own, err := readIdentity(candidate.fs, path.Join(directory, identityName))
+	if err != nil || own && instead == nil {
 		return err
 	}
-	if own && instead == nil {
-		return nil
+	if own {
+		if unfinished, err := c.unfinished(candidate, theirs); err != nil || unfinished {
+			return err
+		}
 	}
 	entries, err := candidate.fs.ReadDir(directory)
 	if err != nil {
@@ -124,6 +136,24 @@ func (c *changes) checkPlace(op string, candidate *volume, instead *volumeRecord
 		}
 	}
 	return nil
+}
+
+// unfinished tells whether a volume is one of this node that never came into service: an earlier try to add it was cut
+// off.
+func (c *changes) unfinished(candidate *volume, identity volumeIdentity) (bool, error) {
+	c.membership.persist.Lock()
+	removed := slices.ContainsFunc(c.membership.persist.records, func(r volumeRecord) bool {
+		return r.Removed && r.VolumeID == identity.VolumeID
+	})
+	c.membership.persist.Unlock()
+	if removed || identity.NodeID != c.Identity().NodeID {
+		return false, nil
+	}
+	used, err := candidate.hasReplicas()
+	if err != nil {
+		return false, diskError("look into volume", candidate.directory, chunk.ID{}, err)
+	}
+	return !used, nil
 }
 
 // emptyVolume are the names in the root of an empty file system, and of a volume whose making was cut off.
@@ -346,13 +376,12 @@ func (c *changes) removeOne(op string, leaving *volume) (datanode.VolumeState, e
 		return leaving.describe(), refuse(fault.Busy, "restart the datanode",
 			"too many disks were removed since its start")
 	}
-	member := c.membership
-	member.persist.Lock()
-	defer member.persist.Unlock()
-	if member.persist.closed {
-		return leaving.describe(), closedError(op)
+	gone := volumeRecord{VolumeID: leaving.id, Directory: path.Clean(leaving.directory), MountPoint: leaving.mounted,
+		Removed: true}
+	if leaving.unindexed.Load() || !c.index.empty(leaving) {
+		gone.RemovedAt = c.options.Clock.Now().UnixMilli()
 	}
-	if err := member.recordLocked(rest, withoutRecord(member.persist.records, leaving)); err != nil {
+	if err := c.writeRemoved(op, rest, gone); err != nil {
 		return leaving.describe(), err
 	}
 	c.gate.Lock()
@@ -366,23 +395,33 @@ func (c *changes) removeOne(op string, leaving *volume) (datanode.VolumeState, e
 		return leaving.describe(), closedError(op)
 	}
 	leaving.logger.Warn("disk removed: its files stay, and no start uses it", "id", leaving.id)
-	gone := leaving.describe()
+	state := leaving.describe()
 	if leaving.scrubber != nil {
 		leaving.scrubber.Stop()
 	}
-	if gone.Error = c.release(leaving); gone.Error != "" && !leaving.draining.Load() {
-		leaving.logger.Warn("the disk of a removed volume stays locked", "why", gone.Error)
+	if state.Error = c.release(leaving); state.Error != "" && !leaving.draining.Load() {
+		leaving.logger.Warn("the disk of a removed volume stays locked", "why", state.Error)
 	}
-	return gone, nil
+	return state, nil
 }
 
-// withoutRecord is the list of volumes after one was removed. The oldest removed ones are forgotten.
-func withoutRecord(records []volumeRecord, leaving *volume) []volumeRecord {
-	gone := volumeRecord{VolumeID: leaving.id, Directory: path.Clean(leaving.directory), MountPoint: leaving.mounted}
+// writeRemoved writes down that a volume was removed.
+func (c *changes) writeRemoved(op string, rest []*volume, gone volumeRecord) error {
+	member := c.membership
+	member.persist.Lock()
+	defer member.persist.Unlock()
+	if member.persist.closed {
+		return closedError(op)
+	}
+	return member.recordLocked(rest, withRemoved(member.persist.records, gone))
+}
+
+// withRemoved is the list of volumes after one was removed. The oldest removed ones are forgotten.
+func withRemoved(records []volumeRecord, gone volumeRecord) []volumeRecord {
 	var rest, removed []volumeRecord
 	for _, record := range records {
 		switch {
-		case record.VolumeID == leaving.id:
+		case record.VolumeID == gone.VolumeID:
 			gone.MountPoint = gone.MountPoint || record.MountPoint
 		case record.Removed:
 			removed = append(removed, record)
@@ -390,7 +429,6 @@ func withoutRecord(records []volumeRecord, leaving *volume) []volumeRecord {
 			rest = append(rest, record)
 		}
 	}
-	gone.Removed = true
 	removed = append(removed, gone)
 	return append(rest, removed[max(0, len(removed)-changesMax):]...)
 }
@@ -426,20 +464,62 @@ func (c *changes) replace(name, directory string) (datanode.VolumeState, error) 
 	if err != nil {
 		return datanode.VolumeState{}, err
 	}
-	if left == nil {
-		record := old.record()
-		left = &record
-		if !old.health.Out() {
-			return old.describe(), &fault.Error{Kind: fault.Exists, Op: op, Path: old.directory,
-				Reason: "the disk works",
-				Hint:   "remove it first: `ww admin disk remove`"}
-		}
-		if _, err := c.removeOne(op, old); err != nil {
+	switch {
+	case left != nil:
+	case old.health.Out():
+		if left, err = c.vacate(op, old, directory); err != nil {
 			return old.describe(), err
 		}
+	case c.removedFrom(old.directory) && (directory == "" || path.Clean(directory) == path.Clean(old.directory)):
+		return old.describe(), nil // it is the new one
+	default:
+		return old.describe(), &fault.Error{Kind: fault.Exists, Op: op, Path: old.directory, Reason: "the disk works",
+			Hint: "remove it first: `ww admin disk remove`"}
 	}
 	if directory == "" {
 		directory = left.Directory
 	}
 	return c.addOne(op, path.Clean(directory), left)
+}
+
+// vacate removes a volume that is to be replaced, unless it is clear before that the new one cannot be taken.
+func (c *changes) vacate(op string, old *volume, directory string) (*volumeRecord, error) {
+	left := c.recordOf(old)
+	if directory = path.Clean(directory); directory != "." && directory != path.Clean(old.directory) {
+		if c.at(directory) != nil {
+			return nil, &fault.Error{Kind: fault.Exists, Op: op, Path: directory,
+				Reason: "it is a disk of this datanode already", Hint: "name an empty directory"}
+		}
+		next := c.arrive(directory)
+		c.volumes.coming.Store(next.volume) // so that it is watched
+		err := next.attempt(op, func() error { return next.checkPlace(op, next.volume, left) })
+		c.volumes.coming.Store(nil)
+		if err != nil {
+			return nil, err
+		}
+	}
+	_, err := c.removeOne(op, old)
+	return left, err
+}
+
+// recordOf is what is written down of a volume: one that was missing at the start does not know what it was.
+func (c *changes) recordOf(v *volume) *volumeRecord {
+	c.membership.persist.Lock()
+	defer c.membership.persist.Unlock()
+	for _, record := range c.membership.persist.records {
+		if record.VolumeID == v.id {
+			return &record
+		}
+	}
+	record := v.record()
+	return &record
+}
+
+// removedFrom tells whether a volume was removed from a directory.
+func (c *changes) removedFrom(directory string) bool {
+	c.membership.persist.Lock()
+	defer c.membership.persist.Unlock()
+	return slices.ContainsFunc(c.membership.persist.records, func(r volumeRecord) bool {
+		return r.Removed && r.Directory == path.Clean(directory)
+	})
 }

@@ -52,6 +52,8 @@ type volumeRecord struct {
 	Added    bool `json:"added,omitempty"`
 	Draining bool `json:"draining,omitempty"`
 	Removed  bool `json:"removed,omitempty"`
+	// RemovedAt is when, in Unix milliseconds, unless nothing was left on it: a chunk that is older may be there.
+	RemovedAt int64 `json:"removed_at,omitempty"`
 }
 
 func (v volumeIdentity) encode() []byte {

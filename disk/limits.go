@@ -33,6 +33,7 @@ const (
 	probeIdleInterval = 2 * time.Second        // of a disk that nobody else writes to
 	closePatience     = 10 * time.Second       // of Close; a daemon's other parts take 15 s, systemd's unit allows 30 s
 	identityPatience  = 2 * time.Second        // for the other volumes once one has an identity durably
+	clocksApartMax    = time.Hour              // of a namenode, which dates chunks, and this datanode
 	fencesMax         = 1 << 16                // chunks without a replica that recoveries have asked for; about 4 MB
 	rangeRetriesMax   = 3                      // a Range or verification that raced with a cut restarts
 	verifyBufferBytes = 1 << 20                // multiple of blockBytes

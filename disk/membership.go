@@ -71,6 +71,7 @@ func (m *membership) settle(roll *roll) error {
 		}
 	}
 	m.persist.records, m.persist.change = records, roll.change
+	m.volumes.away.Store(lastRemoved(records))
 	for _, volume := range volumes {
 		if volume.health.Out() {
 			continue
@@ -223,7 +224,18 @@ func (m *membership) recordLocked(volumes []*volume, records []volumeRecord) err
 		return &fault.Error{Kind: fault.Busy, Op: op, Path: left, Reason: "the disk does not answer",
 			Hint: "try again; a disk that hangs is out of service within datanode.disk_hang_after"}
 	}
+	m.volumes.away.Store(lastRemoved(records))
 	return nil
+}
+
+// lastRemoved is when the last disk was removed that may have replicas; 0: none was.
+func lastRemoved(records []volumeRecord) (at int64) {
+	for _, record := range records {
+		if record.Removed {
+			at = max(at, record.RemovedAt)
+		}
+	}
+	return at
 }
 
 // listedLocked is the identity of a volume with a list of all; persist is held.
@@ -307,7 +319,8 @@ func (m *membership) writeLocked(volumes []*volume, of func(*volume) volumeIdent
 func (m *membership) raise(seen volumeIdentity) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.mu.HighestEpoch, m.mu.HighestTxid = max(m.mu.HighestEpoch, seen.HighestEpoch), max(m.mu.HighestTxid, seen.HighestTxid)
+	m.mu.HighestEpoch = max(m.mu.HighestEpoch, seen.HighestEpoch)
+	m.mu.HighestTxid = max(m.mu.HighestTxid, seen.HighestTxid)
 }
 
 // newID makes a random id while the store runs.

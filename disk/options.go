@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"io"
 	"log/slog"
+	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/whispering-woods/ww/disk/health"
@@ -83,6 +85,16 @@ func (o Options) withDefaults() (Options, error) {
 	o.PackSegmentBytes = cmp.Or(o.PackSegmentBytes, packSegmentDefault)
 	o.VolumeErrorsMax = cmp.Or(o.VolumeErrorsMax, health.ErrorsMax)
 	o.VolumeHangAfter = cmp.Or(o.VolumeHangAfter, health.HangAfter)
+	if _, machine := o.FS.(vfs.OS); machine {
+		o.Directories = slices.Clone(o.Directories)
+		for i, directory := range o.Directories { // the disks remember them, and the next start may be elsewhere
+			absolute, err := filepath.Abs(directory)
+			if err != nil {
+				return o, &fault.Error{Kind: fault.Invalid, Op: "open chunk store", Path: directory, Err: err}
+			}
+			o.Directories[i] = absolute
+		}
+	}
 	if o.OnEvent == nil {
 		o.OnEvent = func(Event) {}
 	}

@@ -91,21 +91,21 @@ func (q *quarantine) loadLocked(r *replica, f *filecache.File) error {
 
 // keep moves a surplus file that a scan found to quarantine, without an entry in the index, or copies a record there.
 func (q *quarantine) keep(replica *replica) error {
-	v, name := replica.volume, replica.name(replica.view.snapshot)
+	volume, name := replica.volume, replica.name(replica.view.snapshot)
 	if replica.view.place.kind == inRecord {
 		_, err := q.copyRecordLocked(replica, chunkfile.ParkedName{At: q.options.Clock.Now(), Name: name})
 		return err
 	}
 	source := name.Relative()
-	parked, err := v.park(quarantineDirectory, source, chunkfile.ParkedName{At: q.options.Clock.Now(), Name: name})
+	parked, err := volume.park(quarantineDirectory, source, chunkfile.ParkedName{At: q.options.Clock.Now(), Name: name})
 	if err == nil {
-		err = v.fs.SyncDir(v.path(quarantineDirectory))
+		err = volume.fs.SyncDir(volume.path(quarantineDirectory))
 	}
 	if err != nil {
-		return diskError("set surplus replica aside", v.path(source), replica.id, err)
+		return diskError("set surplus replica aside", volume.path(source), replica.id, err)
 	}
-	v.logger.Error("two files of one chunk, the lesser one was set aside",
-		"chunk", replica.id, "path", v.path(source), "now", v.path(parked))
+	volume.logger.Error("two files of one chunk, the lesser one was set aside",
+		"chunk", replica.id, "path", volume.path(source), "now", volume.path(parked))
 	return nil
 }
 

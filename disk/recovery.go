@@ -45,8 +45,8 @@ func (c *recovery) begin(id chunk.ID, newGen chunk.Generation) (_ chunk.Replica,
 	return replica.describe(seen), seen.state == chunk.Recovered, nil
 }
 
-// absent is the answer when no replica is in the index. With a volume that was never listed that does not mean that
-// there is none: the namenode must not take acknowledged bytes for ones that nobody wrote.
+// absent is the answer when no replica is in the index. With a volume that was never listed, or that was removed, that
+// does not mean that there is none: the namenode must not take acknowledged bytes for ones that nobody wrote.
 func (c *recovery) absent(op string, id chunk.ID, notFound error) error {
 	if err := c.coming(op, id); err != nil {
 		return err
@@ -55,6 +55,10 @@ func (c *recovery) absent(op string, id chunk.ID, notFound error) error {
 		if err := v.outError(op, id); err != nil && v.unindexed.Load() {
 			return err
 		}
+	}
+	if away := c.sessions.volumes.away.Load(); away > 0 && id.UnixMillis() <= away+clocksApartMax.Milliseconds() {
+		return &fault.Error{Kind: fault.Disk, Op: op, Chunk: id.String(), Hint: "see `ww admin disk list`",
+			Reason: "it may have been on a disk that was removed from this datanode"}
 	}
 	return notFound
 }

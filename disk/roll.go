@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"path"
+	"slices"
 
 	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
@@ -47,21 +48,47 @@ func (r *roll) read(v *volume) {
 	}
 	r.here[identity.VolumeID], r.found[directory] = true, identity.VolumeID
 	if identity.VolumesChange > r.change {
-		clear(r.known)
-		clear(r.removed)
 		r.change, r.records = identity.VolumesChange, nil
 	}
 	if identity.VolumesChange < r.change {
 		return // it missed what happened since
 	}
-	r.records = identity.Volumes
-	for _, record := range identity.Volumes {
+	r.records = merge(r.records, identity.Volumes)
+	clear(r.known)
+	clear(r.removed)
+	for _, record := range r.records {
 		if record.Removed {
 			r.removed[record.VolumeID] = record
 		} else {
 			r.known[path.Clean(record.Directory)] = record
 		}
 	}
+}
+
+// merge joins two lists of the same count of changes: each was written when the other had not been read, as the store
+// was killed before all disks had it. Nothing is lost when a removed disk stays removed.
+func merge(one, other []volumeRecord) []volumeRecord {
+	all := slices.Clone(one)
+	for _, record := range other {
+		switch at := slices.IndexFunc(all, func(r volumeRecord) bool { return r.VolumeID == record.VolumeID }); {
+		case at < 0:
+			all = append(all, record)
+		case record.Removed:
+			all[at] = record
+		case !all[at].Removed:
+			all[at].Added = all[at].Added || record.Added
+			all[at].Draining = all[at].Draining || record.Draining
+		}
+	}
+	return all
+}
+
+// again tells whether one of the volumes is in the same directory, under another name.
+func (r *roll) again(list []*volume, v *volume) bool {
+	id, here := r.found[path.Clean(v.directory)]
+	return here && slices.ContainsFunc(list, func(other *volume) bool {
+		return r.found[path.Clean(other.directory)] == id && v.sameDirectory(other)
+	})
 }
 
 // drains tells whether the volume of a directory was to be removed.

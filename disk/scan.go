@@ -267,7 +267,7 @@ func (s *scan) makeWay(found *replica) (surplus bool, err error) {
 	const op = "take replica back"
 	here, err := s.index.lock(op, found.id)
 	if err != nil {
-		return false, nil //nolint:nilerr // it has gone, or its volume has: nothing is in the way
+		return false, nil // it has gone, or its volume has: nothing is in the way
 	}
 	defer here.io.Unlock()
 	one, other := found.view.snapshot, here.view.snapshot
@@ -285,9 +285,9 @@ func (s *scan) makeWay(found *replica) (surplus bool, err error) {
 	case other.state != chunk.Sealed && other.Generation > one.Generation:
 		return true, s.quarantine.keep(found) // the open one went on from it
 	}
-	return false, chunkError(fault.Busy, op, found.id, "it is %s at generation %d on the disk that comes back, and %s at "+
-		"generation %d here: a restart of the datanode decides which counts", one.state, one.Generation, other.state,
-		other.Generation)
+	return false, chunkError(fault.Busy, op, found.id, "it is %s at generation %d on the disk that comes back, and "+
+		"%s at generation %d here: a restart of the datanode decides which counts",
+		one.state, one.Generation, other.state, other.Generation)
 }
 
 // dropSurplus sets a surplus file aside, or strikes a surplus record.

@@ -110,9 +110,11 @@ func (s *Store) findVolumes() (*roll, error) {
 		for _, directory := range roll.added() {
 			if !slices.ContainsFunc(list, func(v *volume) bool { return path.Clean(v.directory) == directory }) {
 				v := newVolume(s.env, directory, s.lost)
-				v.added, news = true, true
-				list = append(list, v)
+				v.added = true
 				roll.read(v)
+				if !roll.again(list, v) {
+					list, news = append(list, v), true
+				}
 			}
 		}
 	}
@@ -494,12 +496,13 @@ func (s *Store) OutOfService() (out []datanode.VolumeState, all int) {
 }
 
 // AddDisk takes a directory as a further volume, durably: a later Open uses it too, whether the options name it or not.
-// It is there, and empty; one that belongs to this node, because it was removed, is read, and only then used. One that is
-// a volume in service already: no error.
+// It is there, and empty; one that belongs to this node, because it was removed, is read, and only then used. One that
+// is a volume in service already: no error.
 //
 // Errors: fault.Invalid (it is not there, not empty, inside or above a volume, of another node or cluster; too many
 // volumes), fault.Exists (its volume is out of service), fault.NoSpace, fault.Busy (another process has it; a disk does
-// not answer; another change is under way), fault.CorruptData, fault.Version, fault.Disk. After one of the last two it may be used by a later Open.
+// not answer; another change is under way), fault.CorruptData, fault.Version, fault.Disk. After one of the last two it
+// may be used by a later Open.
 func (s *Store) AddDisk(directory string) (datanode.VolumeState, error) {
 	return s.changes.add("add disk", directory)
 }

@@ -5,7 +5,9 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"os"
 	"path"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -45,6 +47,8 @@ type volume struct {
 	logger    *slog.Logger
 	health    *health.Volume
 	identity  volumeIdentity // guarded by membership.persist after Open
+	real      string         // the directory, without symbolic links once it was opened
+	info      fs.FileInfo    // of the directory when it was opened; nil: it was not
 	mounted   bool           // it was a mount point when it was opened
 	added     bool           // while a store ran: the configuration does not name it
 	device    uint64         // of the directory's file system then; 0: not known
@@ -74,7 +78,8 @@ type volume struct {
 
 // newVolume describes a directory that was not looked at yet. onOut is that of health.New.
 func newVolume(e *env, directory string, onOut func(*volume)) *volume {
-	v := &volume{env: e, directory: directory, logger: e.options.Logger.With("volume", directory)}
+	v := &volume{env: e, directory: directory, real: path.Clean(directory),
+		logger: e.options.Logger.With("volume", directory)}
 	bounds := health.Limits{
 		ErrorsMax: e.options.VolumeErrorsMax, Window: health.Window,
 		StallAfter: health.StallAfter, HangAfter: e.options.VolumeHangAfter,
@@ -103,12 +108,37 @@ func (v *volume) open() (err error) {
 	if err != nil {
 		return diskError(op, v.directory, chunk.ID{}, err)
 	}
+	if err := v.locate(info); err != nil {
+		return diskError(op, v.directory, chunk.ID{}, err)
+	}
 	v.device = vfs.Device(info)
 	v.health.SetDevice(v.device)
 	if above, err := v.env.fs.Stat(path.Dir(path.Clean(v.directory))); err == nil && v.device != 0 {
 		v.mounted = vfs.Device(above) != v.device
 	}
 	return v.load()
+}
+
+// sameDirectory asks both.
+func (v *volume) sameDirectory(other *volume) bool {
+	one, err := v.fs.Stat(v.directory)
+	if err != nil {
+		return false
+	}
+	two, err := other.fs.Stat(other.directory)
+	return err == nil && os.SameFile(one, two)
+}
+
+// locate notes where the directory is, whatever it is called.
+func (v *volume) locate(info fs.FileInfo) error {
+	v.info = info
+	if _, machine := v.env.fs.(vfs.OS); !machine {
+		return nil
+	}
+	return v.health.Watch("resolve", v.directory, func() (err error) {
+		v.real, err = filepath.EvalSymlinks(v.directory)
+		return err
+	})
 }
 
 // record is what the other volumes know of it.

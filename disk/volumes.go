@@ -23,6 +23,8 @@ type volumes struct {
 	left []*volume                 // were taken out while the store runs; guarded by gate
 	// coming is the volume that is being added, until it is in the list; see arrival.
 	coming atomic.Pointer[volume]
+	// away is when the last disk with replicas was removed that has not come back, in Unix milliseconds; 0: none is.
+	away atomic.Int64
 }
 
 // all lists the volumes. The list does not change.

@@ -55,6 +55,9 @@ func NewID(unixMillis uint64, random [10]byte) ID {
 // String is the id's text form, as in file names and messages.
 func (id ID) String() string { return uuid.UUID(id).String() }
 
+// UnixMillis is when the chunk was made.
+func (id ID) UnixMillis() int64 { return int64(binary.BigEndian.Uint64(id[:8]) >> 16) }
+
 // LogValue makes log lines show the text form too; JSON would list the bytes.
 func (id ID) LogValue() slog.Value { return slog.StringValue(id.String()) }
 
