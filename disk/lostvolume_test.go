@@ -515,7 +515,7 @@ func TestErrorsThatAreFarApartAreNoReason(t *testing.T) {
 	out := 0
 	limits := health.Limits{ErrorsMax: 3, Window: time.Minute, StallAfter: time.Second, HangAfter: time.Hour}
 	v := health.New(fake, limits, func() { out++ })
-	for range 4 {
+	for range 5 {
 		v.Note(syscall.EIO)
 		v.Note(syscall.ENOSPC)
 		require.Equal(t, datanode.VolumeSuspect, v.Status().State)
