@@ -2,7 +2,6 @@ package disk
 
 import (
 	"errors"
-	"fmt"
 	"sync"
 
 	"github.com/whispering-woods/ww/internal/clock"
@@ -80,16 +79,22 @@ func (v *volume) sampleSpace() error {
 }
 
 // space asks the file system of a volume for its free bytes. If it does not answer soon, its last answer counts.
-func (vs *volumes) space(v *volume) (free int64, err error) {
+func (vs *volumes) space(volume *volume) (free int64, err error) {
 	patience := vs.options.Clock.NewTimer(spacePatience)
 	defer patience.Stop()
-	switch q := v.askSpace(); {
+	q := volume.askSpace()
+	switch {
 	case q.wait(patience, false):
-		return v.free.Load(), q.err
-	case v.freeAt.Load() == 0:
-		return 0, fmt.Errorf("the file system of %s has not told its free space within %v", v.directory, spacePatience)
+		return volume.free.Load(), q.err
+	case volume.freeAt.Load() > 0:
+		return volume.free.Load(), nil
 	}
-	return v.free.Load(), nil
+	select { // it has never answered
+	case <-q.answered:
+		return volume.free.Load(), q.err
+	case <-volume.health.Gone():
+		return 0, volume.health.Error()
+	}
 }
 
 // rememberedSpace is the last answer of space, if it is not too old.

@@ -43,3 +43,23 @@ func TestMountThatDoesNotAnswerHoldsUpNobody(t *testing.T) {
 		await(describing)
 	}
 }
+
+// TestTheFirstAnswerIsWaitedFor: before it nothing is known of the room, and a busy machine may be late with it.
+func TestTheFirstAnswerIsWaitedFor(t *testing.T) {
+	f := simdisk.NewFaulty(simdisk.NewMem())
+	fake := fakeclock.New(testTime)
+	o := testOptions(f)
+	o.Clock = fake
+	s := openStore(t, o)
+	entered, held := make(chan struct{}), make(chan struct{})
+	f.Inject(simdisk.Rule{Op: simdisk.OpStatFS, Times: 1, Before: func() { close(entered); <-held }})
+	created := make(chan error, 1)
+	go func() {
+		_, err := s.Create(testID(1), 1, CreateOptions{ChunkSize: testChunkSize})
+		created <- err
+	}()
+	<-entered
+	fake.Advance(2 * spacePatience)
+	close(held)
+	require.NoError(t, <-created)
+}
