@@ -47,7 +47,7 @@ func (s *recordSearch) failed(err error) error {
 	client := appender.client
 	now := client.clock.Now()
 	if p := appender.queue.acknowledged(); p != s.progress || s.number == 0 {
-		s.progress, s.number, s.since, s.redirects = p, 0, now, 0
+		s.progress, s.number, s.since, s.redirects, s.shunned = p, 0, now, 0, time.Time{}
 	}
 	s.number++
 	at := s.at

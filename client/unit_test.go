@@ -12,6 +12,7 @@ import (
 	"github.com/whispering-woods/ww/client/internal/health"
 	"github.com/whispering-woods/ww/client/internal/pipeline"
 	"github.com/whispering-woods/ww/dataplane/wire"
+	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/test/fakeclock"
 )
@@ -126,30 +127,29 @@ func TestAbortAfterCloseDoesNothing(t *testing.T) {
 	require.NoError(t, w.Close())
 }
 
+// hurried is a clock that moves on to the end of each wait at once.
+type hurried struct{ *fakeclock.Clock }
+
+func (h hurried) NewTimer(d time.Duration) clock.Timer {
+	t := h.Clock.NewTimer(d)
+	h.Advance(d)
+	return t
+}
+
 // TestARedirectToAHungDatanodeIsNotFollowed: whoever redirects to the holder of the lease takes it over as soon as it
 // may, so it is asked again soon; the holder is when it was left alone for a while.
 func TestARedirectToAHungDatanodeIsNotFollowed(t *testing.T) {
 	now := fakeclock.New(time.Unix(1, 0))
 	policy, err := RetryByName(RetryConstant, RetryLimits{Initial: time.Minute, Elapsed: time.Hour})
 	require.NoError(t, err)
-	user := &Client{nodes: health.NewNodes(now), clock: now, logger: slog.New(slog.DiscardHandler)}
+	user := &Client{nodes: health.NewNodes(now), clock: hurried{now}, logger: slog.New(slog.DiscardHandler)}
 	user.options.Retry = policy
 	appender := &RecordAppender{client: user, queue: newRecordQueue("/f", 0, 1), life: t.Context()}
 	hung, other := wire.Hop{NodeID: "a", Address: "a:1"}, wire.Hop{NodeID: "b", Address: "b:1"}
 	search := &recordSearch{appender: appender, at: hung}
 	fail := func(err error) {
 		t.Helper()
-		failed := make(chan error, 1)
-		go func() { failed <- search.failed(err) }()
-		for done := false; !done; {
-			select {
-			case err := <-failed:
-				require.NoError(t, err)
-				done = true
-			case <-time.After(time.Millisecond):
-				now.Advance(holderPoll)
-			}
-		}
+		require.NoError(t, search.failed(err))
 	}
 	redirect := &recordFailure{fault.New(fault.LeaseHeld, opRecord, "held"), hung}
 	search.at = other
@@ -162,9 +162,17 @@ func TestARedirectToAHungDatanodeIsNotFollowed(t *testing.T) {
 	require.Equal(t, other, search.at)
 	require.Less(t, now.Now().Sub(began), 2*time.Second)
 	for search.at == other {
-		now.Advance(holderPoll)
 		fail(redirect)
 	}
 	require.Equal(t, hung, search.at)
 	require.Less(t, now.Now().Sub(began), 2*holderPatience)
+
+	for range 2 { // the other one takes over; records go on, until the holder hangs again
+		user.nodes.Failures.Failed(hung.Address)
+		search.at = other
+		fail(redirect)
+		require.Equal(t, other, search.at)
+		now.Advance(2 * holderPatience)
+		search.progress++
+	}
 }
