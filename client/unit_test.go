@@ -12,7 +12,6 @@ import (
 	"github.com/whispering-woods/ww/client/internal/health"
 	"github.com/whispering-woods/ww/client/internal/pipeline"
 	"github.com/whispering-woods/ww/dataplane/wire"
-	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/test/fakeclock"
 )
@@ -127,22 +126,14 @@ func TestAbortAfterCloseDoesNothing(t *testing.T) {
 	require.NoError(t, w.Close())
 }
 
-// hurried is a clock that moves on to the end of each wait at once.
-type hurried struct{ *fakeclock.Clock }
-
-func (h hurried) NewTimer(d time.Duration) clock.Timer {
-	t := h.Clock.NewTimer(d)
-	h.Advance(d)
-	return t
-}
-
 // TestARedirectToAHungDatanodeIsNotFollowed: whoever redirects to the holder of the lease takes it over as soon as it
 // may, so it is asked again soon; the holder is when it was left alone for a while.
 func TestARedirectToAHungDatanodeIsNotFollowed(t *testing.T) {
 	now := fakeclock.New(time.Unix(1, 0))
 	policy, err := RetryByName(RetryConstant, RetryLimits{Initial: time.Minute, Elapsed: time.Hour})
 	require.NoError(t, err)
-	user := &Client{nodes: health.NewNodes(now), clock: hurried{now}, logger: slog.New(slog.DiscardHandler)}
+	user := &Client{nodes: health.NewNodes(now), clock: &fakeclock.Hurried{Clock: now},
+		logger: slog.New(slog.DiscardHandler)}
 	user.options.Retry = policy
 	appender := &RecordAppender{client: user, queue: newRecordQueue("/f", 0, 1), life: t.Context()}
 	hung, other := wire.Hop{NodeID: "a", Address: "a:1"}, wire.Hop{NodeID: "b", Address: "b:1"}

@@ -7,7 +7,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/test/fakeclock"
 	"github.com/whispering-woods/ww/test/simdisk"
@@ -75,20 +74,10 @@ func TestACopyThatWaitsForTheDiskDelaysNoClient(t *testing.T) {
 	mustSeal(t, client)
 }
 
-// hurried is a clock on which whoever waits for moments moves the time on.
-type hurried struct{ *fakeclock.Clock }
-
-func (h hurried) NewTimer(d time.Duration) clock.Timer {
-	t := h.Clock.NewTimer(d)
-	if d < spacePatience { // longer ones are for what does not happen here
-		h.Advance(d)
-	}
-	return t
-}
-
 // While a client waits for the disk, each step of a copy waits too, at both ends, for a bounded time.
 func TestCopiesYieldAndNeverStarve(t *testing.T) {
-	f, now := simdisk.NewFaulty(simdisk.NewMem()), hurried{fakeclock.New(testTime)}
+	f, now := simdisk.NewFaulty(simdisk.NewMem()), &fakeclock.Hurried{Clock: fakeclock.New(testTime),
+		Most: spacePatience - 1}
 	o := testOptions(f)
 	o.Clock = now
 	s := openStore(t, o)

@@ -2,18 +2,13 @@ package disk
 
 import (
 	"errors"
-	"io/fs"
-	"os"
 	"path"
 	"slices"
 	"strings"
 	"sync"
 
-	"github.com/whispering-woods/ww/disk/chunkfile"
-	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
-	"github.com/whispering-woods/ww/internal/limits"
 )
 
 // changes adds volumes to a store that runs, and takes volumes out of it, one at a time. What the identity files say is
@@ -82,121 +77,6 @@ func (c *changes) at(directory string) *volume {
 	return nil
 }
 
-// checkPlace refuses a directory that cannot be a volume, before anything is written to it.
-func (c *changes) checkPlace(op string, candidate *volume, instead *volumeRecord) error {
-	directory := candidate.directory
-	refuse := func(hint, reason string) error {
-		return &fault.Error{Kind: fault.Invalid, Op: op, Path: directory, Reason: reason, Hint: hint}
-	}
-	if !path.IsAbs(directory) {
-		return refuse("name the whole path, as the datanode sees it", "the directory is not an absolute path")
-	}
-	volumes := c.volumes.all()
-	if len(volumes) >= limits.VolumesPerNodeMax {
-		return refuse("", limits.CheckCount("volumes", len(volumes)+1, limits.VolumesPerNodeMax))
-	}
-	info, err := candidate.fs.Stat(directory)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return refuse("mount the disk, or make the directory", "the directory does not exist")
-	case err != nil:
-		return diskError(op, directory, chunk.ID{}, err)
-	case !info.IsDir():
-		return refuse("", "it is not a directory")
-	}
-	if err := candidate.locate(info); err != nil {
-		return diskError(op, directory, chunk.ID{}, err)
-	}
-	for _, v := range volumes {
-		other := v.real
-		switch {
-		case other == candidate.real && path.Clean(v.directory) == path.Clean(directory): // it is being replaced
-		case other == candidate.real || v.info != nil && os.SameFile(v.info, info):
-			return refuse("name a directory of its own", "it is the disk "+v.directory+" under another name")
-		case within(candidate.real, other) || within(other, candidate.real):
-			return refuse("name a directory of its own", "it is inside or above the disk "+v.directory)
-		}
-	}
-	theirs, own, err := readIdentity(candidate.fs, path.Join(directory, identityName))
-	if err != nil || own && instead == nil {
-		return err
-	}
-	if own {
-		if unfinished, err := c.unfinished(candidate, theirs); err != nil || unfinished {
-			return err
-		}
-	}
-	entries, err := candidate.fs.ReadDir(directory)
-	if err != nil {
-		return diskError(op, directory, chunk.ID{}, err)
-	}
-	for _, entry := range entries {
-		if own || !slices.Contains(emptyVolume, entry.Name()) {
-			return refuse("name an empty directory", "it is not empty: "+entry.Name()+" is in it")
-		}
-	}
-	return nil
-}
-
-// unfinished tells whether a volume is one of this node that never came into service: an earlier try to add it was cut
-// off.
-func (c *changes) unfinished(candidate *volume, identity volumeIdentity) (bool, error) {
-	c.membership.persist.Lock()
-	removed := slices.ContainsFunc(c.membership.persist.records, func(r volumeRecord) bool {
-		return r.Removed && r.VolumeID == identity.VolumeID
-	})
-	c.membership.persist.Unlock()
-	if removed || identity.NodeID != c.Identity().NodeID {
-		return false, nil
-	}
-	used, err := candidate.hasReplicas()
-	if err != nil {
-		return false, diskError("look into volume", candidate.directory, chunk.ID{}, err)
-	}
-	return !used, nil
-}
-
-// emptyVolume are the names in the root of an empty file system, and of a volume whose making was cut off.
-var emptyVolume = []string{"lost+found", chunkfile.Directory, packsDirectory, trashDirectory, quarantineDirectory,
-	lockName, formatName, identityName + ".tmp"}
-
-// within tells whether a path is below a directory.
-func within(p, directory string) bool {
-	return strings.HasPrefix(p, strings.TrimSuffix(directory, "/")+"/")
-}
-
-// checkVolume refuses a volume of somebody else, and one without room or that is not mounted.
-func (c *changes) checkVolume(op string, candidate *volume, instead *volumeRecord) error {
-	now, theirs := c.Identity(), candidate.identity
-	refuse := func(kind fault.Kind, hint, reason string) error {
-		return &fault.Error{Kind: kind, Op: op, Path: candidate.directory, Node: now.NodeID, Reason: reason, Hint: hint}
-	}
-	switch {
-	case theirs.NodeID != "" && theirs.NodeID != now.NodeID:
-		return refuse(fault.Invalid, "name an empty directory", "it is a disk of datanode "+theirs.NodeID)
-	case theirs.ClusterID != "" && now.ClusterID != "" && theirs.ClusterID != now.ClusterID:
-		return refuse(fault.Invalid, "name an empty directory", "it is a disk of cluster "+theirs.ClusterID)
-
-	case instead != nil && instead.MountPoint && path.Clean(instead.Directory) == candidate.directory &&
-		!candidate.mounted:
-		return refuse(fault.Invalid, "mount the new disk, or name another directory",
-			"the disk that it replaces was mounted here, and nothing is mounted here now")
-	}
-	for _, other := range c.volumes.all() {
-		if theirs.VolumeID != "" && other.id == theirs.VolumeID {
-			return refuse(fault.Invalid, "name an empty directory", "it is a copy of the disk "+other.directory)
-		}
-	}
-	free, err := c.volumes.space(candidate)
-	if err != nil {
-		return diskError(op, candidate.directory, chunk.ID{}, err)
-	}
-	if free <= c.options.ReserveBytes && theirs.NodeID == "" {
-		return noRoom(op, chunk.ID{}, "the disk has no room above datanode.reserve")
-	}
-	return nil
-}
-
 // find is the volume, or the record of a removed one, that a person names.
 func (c *changes) find(op, name string) (*volume, *volumeRecord, error) {
 	refuse := func(kind fault.Kind, reason string) error {
@@ -219,10 +99,7 @@ func (c *changes) find(op, name string) (*volume, *volumeRecord, error) {
 		case len(listed) > 1:
 			return nil, nil, refuse(fault.Invalid, "more than one disk has an id that begins so")
 		}
-		c.membership.persist.Lock()
-		records := c.membership.persist.records
-		c.membership.persist.Unlock()
-		for _, record := range slices.Backward(records) {
+		for _, record := range slices.Backward(c.membership.records()) {
 			if record.Removed && means(record.VolumeID, record.Directory) {
 				return nil, &record, nil
 			}
@@ -231,9 +108,9 @@ func (c *changes) find(op, name string) (*volume, *volumeRecord, error) {
 	return nil, nil, refuse(fault.NotFound, "the datanode has no such disk")
 }
 
-// remove is Store.RemoveDisk.
-func (c *changes) remove(name string) (datanode.VolumeState, error) {
-	const op = "remove disk"
+// decide finds the disk that a person names and has its fate decided: that of a volume, or of one that is removed.
+func (c *changes) decide(op, name string, listed func(*volume) (datanode.VolumeState, error),
+	removed func(*volumeRecord) (datanode.VolumeState, error)) (datanode.VolumeState, error) {
 	if err := c.begin(op, name); err != nil {
 		return datanode.VolumeState{}, err
 	}
@@ -243,29 +120,33 @@ func (c *changes) remove(name string) (datanode.VolumeState, error) {
 	case err != nil:
 		return datanode.VolumeState{}, err
 	case left != nil:
-		return datanode.VolumeState{ID: left.VolumeID, Directory: left.Directory}, nil
-	case v.health.Out():
-		return c.removeOne(op, v)
+		return removed(left)
 	}
-	return c.drain(op, v, true)
+	return listed(v)
+}
+
+// remove is Store.RemoveDisk.
+func (c *changes) remove(name string) (datanode.VolumeState, error) {
+	const op = "remove disk"
+	return c.decide(op, name, func(v *volume) (datanode.VolumeState, error) {
+		if v.health.Out() {
+			return c.removeOne(op, v)
+		}
+		return c.drain(op, v, true)
+	}, func(left *volumeRecord) (datanode.VolumeState, error) {
+		return datanode.VolumeState{ID: left.VolumeID, Directory: left.Directory}, nil
+	})
 }
 
 // keep is Store.KeepDisk.
 func (c *changes) keep(name string) (datanode.VolumeState, error) {
 	const op = "keep disk"
-	if err := c.begin(op, name); err != nil {
-		return datanode.VolumeState{}, err
-	}
-	defer c.one.Unlock()
-	v, left, err := c.find(op, name)
-	switch {
-	case err != nil:
-		return datanode.VolumeState{}, err
-	case left != nil:
+	return c.decide(op, name, func(v *volume) (datanode.VolumeState, error) {
+		return c.drain(op, v, false)
+	}, func(left *volumeRecord) (datanode.VolumeState, error) {
 		return datanode.VolumeState{}, &fault.Error{Kind: fault.Exists, Op: op, Path: left.Directory,
 			Reason: "the disk is removed already", Hint: "`ww admin disk add` takes it back"}
-	}
-	return c.drain(op, v, false)
+	})
 }
 
 // drain says of a volume whether it is to be removed, durably, and reports its replicas anew.
@@ -291,13 +172,11 @@ func (c *changes) drain(op string, chosen *volume, leaves bool) (datanode.Volume
 		return chosen.describe(), closedError(op)
 	}
 	c.group.Go(func() { // what was reported of them says something else
-		for last := range 256 {
-			for _, id := range c.index.on(chosen, byte(last)) {
-				if c.over() {
-					return
-				}
-				c.index.announce(id, func() {})
+		for id := range c.index.each(chosen) {
+			if c.over() {
+				return
 			}
+			c.index.announce(id, func() {})
 		}
 	})
 	return chosen.describe(), nil
@@ -504,9 +383,7 @@ func (c *changes) vacate(op string, old *volume, directory string) (*volumeRecor
 
 // recordOf is what is written down of a volume: one that was missing at the start does not know what it was.
 func (c *changes) recordOf(v *volume) *volumeRecord {
-	c.membership.persist.Lock()
-	defer c.membership.persist.Unlock()
-	for _, record := range c.membership.persist.records {
+	for _, record := range c.membership.records() {
 		if record.VolumeID == v.id {
 			return &record
 		}
@@ -517,9 +394,7 @@ func (c *changes) recordOf(v *volume) *volumeRecord {
 
 // removedFrom tells whether a volume was removed from a directory.
 func (c *changes) removedFrom(directory string) bool {
-	c.membership.persist.Lock()
-	defer c.membership.persist.Unlock()
-	return slices.ContainsFunc(c.membership.persist.records, func(r volumeRecord) bool {
+	return slices.ContainsFunc(c.membership.records(), func(r volumeRecord) bool {
 		return r.Removed && r.Directory == path.Clean(directory)
 	})
 }

@@ -19,6 +19,8 @@
 //
 //	Store                        the API: one method for each request, and start and stop
 //	scan                         builds the index at a start
+//	changes, arrival             volumes come and go while the store runs
+//	monitor, losses              which volumes fail, and what is lost with them
 //	patrol                       what the scrub of a volume verifies, and how
 //	recovery, verifier           chunk recovery; comparing a replica with its sums
 //	sessions, Writer, worker     who may write a replica, and the queues of its jobs
@@ -43,8 +45,10 @@
 // not contended. A hidden copy's io is taken before that of the stale replica whose place it takes. A replica that
 // is about to become a record passes its io lock to the packer, which needs no other one to finish, and unlocks it.
 //
-// A volume's health is in volume.go: whatever finds an I/O error passes it to noteError, which decides when no new
-// replica goes there; Store.Volumes tells others.
+// A change of volumes holds changes.one throughout; membership.persist and the gate are taken within it, one at a time.
+//
+// A volume's health is in the package health: whatever finds an I/O error passes it to noteError, which decides when
+// no new replica goes there; Store.Volumes tells others.
 //
 // The package knows no network, no namenode and no client.
 package disk

@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"iter"
 	"maps"
 	"slices"
 	"sync"
@@ -131,13 +132,25 @@ func (x *index) on(v *volume, last byte) (ids []chunk.ID) {
 	return ids
 }
 
+// each lists the chunks with replicas on a volume, as they are when the caller comes to them. No lock is held
+// meanwhile.
+func (x *index) each(v *volume) iter.Seq[chunk.ID] {
+	return func(yield func(chunk.ID) bool) {
+		for last := range x.mu.replicas {
+			for _, id := range x.on(v, byte(last)) {
+				if !yield(id) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // empty tells whether a volume has no replicas but corrupt ones.
 func (x *index) empty(chosen *volume) bool {
-	for last := range 256 {
-		for _, id := range x.on(chosen, byte(last)) {
-			if r := x.lookup(id); r != nil && r.volume == chosen && r.snapshot().state != chunk.Corrupt {
-				return false
-			}
+	for id := range x.each(chosen) {
+		if r := x.lookup(id); r != nil && r.volume == chosen && r.snapshot().state != chunk.Corrupt {
+			return false
 		}
 	}
 	x.mu.RLock()

@@ -121,6 +121,13 @@ func commonIdentity(volumes []*volume) (datanode.Identity, error) {
 	return all, nil
 }
 
+// records is what the volumes know of each other. Nobody changes the list: a change makes another one.
+func (m *membership) records() []volumeRecord {
+	m.persist.Lock()
+	defer m.persist.Unlock()
+	return m.persist.records
+}
+
 func (m *membership) identity() datanode.Identity {
 	m.mu.Lock()
 	defer m.mu.Unlock()

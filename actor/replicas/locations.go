@@ -270,24 +270,24 @@ func (l *locations) count() uint64 { return l.located }
 // unproven is the number of doubtful chunks.
 func (l *locations) unproven() uint64 { return l.doubtful }
 
+// mark sets a flag of a chunk, and returns what that adds to the number of chunks that have it.
+func (l *locations) mark(slot namespace.ChunkSlot, flag uint8, on bool) (more uint64) {
+	item := l.at(slot)
+	more = count(on) - count(item.flags&flag != 0)
+	if item.flags &^= flag; on {
+		item.flags |= flag
+	}
+	return more
+}
+
 // markDoubtful notes whether too few nodes of a chunk that has enough told of it themselves.
 func (l *locations) markDoubtful(slot namespace.ChunkSlot, doubtful bool) {
-	item := l.at(slot)
-	l.doubtful += count(doubtful) - count(item.flags&flagDoubtful != 0)
-	item.flags &^= flagDoubtful
-	if doubtful {
-		item.flags |= flagDoubtful
-	}
+	l.doubtful += l.mark(slot, flagDoubtful, doubtful)
 }
 
 // markShort notes whether a chunk is open, and on fewer live nodes than its file wants.
 func (l *locations) markShort(slot namespace.ChunkSlot, short bool) {
-	item := l.at(slot)
-	l.short += count(short) - count(item.flags&flagShort != 0)
-	item.flags &^= flagShort
-	if short {
-		item.flags |= flagShort
-	}
+	l.short += l.mark(slot, flagShort, short)
 }
 
 // countShort is the number of short chunks.
@@ -296,11 +296,7 @@ func (l *locations) isShort(slot namespace.ChunkSlot) bool { return l.at(slot).f
 
 // markReduced notes whether a chunk has lost a replica, and not had enough since.
 func (l *locations) markReduced(slot namespace.ChunkSlot, reduced bool) {
-	item := l.at(slot)
-	item.flags &^= flagReduced
-	if reduced {
-		item.flags |= flagReduced
-	}
+	l.mark(slot, flagReduced, reduced)
 }
 
 func (l *locations) isReduced(slot namespace.ChunkSlot) bool {

@@ -41,10 +41,11 @@ func newDiskRemove(program *app) *cobra.Command {
 		Short: "have a datanode use a disk no more",
 		Long: `Have a datanode use a disk no more. ` + diskHelp + `
 
-A disk that is out of service is removed at once: the chunks that were on it are copied from others already. One that
-works drains first: nothing new goes there, its chunks are copied to other disks of this datanode or to others, and when
-the holders of all have confirmed that none needs it, it is removed by itself. Meanwhile ww admin disk list shows it as
-draining, with the replicas that are left, and --cancel takes the order back. ww why says of a chunk what it waits for.
+A disk that is out of service is removed at once: the chunks that were on it are copied from others, where there are
+any. One that works drains first: nothing new goes there, its chunks are copied to other disks of this datanode or to
+others, and when the holders of all have confirmed that none needs it, it is removed by itself. Meanwhile ww admin disk
+list shows it as draining, with the replicas that are left, and --cancel takes the order back. ww why says of a chunk
+what it waits for.
 
 A removed disk is not in the list, and no restart uses it, whether datanode.disks names it or not. Nothing is deleted
 from it: what it held stays there, some in trash/. It can be unmounted, and ww admin disk add takes it back. The only

@@ -19,7 +19,7 @@ type Disks struct {
 	_struct     struct{} `codec:",toarray"`
 	BodyVersion uint8
 	Action      DiskAction
-	Disk        string // of DiskRemove and DiskReplace: its directory, its id, or the beginning of that
+	Disk        string // but of DiskAdd: its directory, its id, or the beginning of that
 	Directory   string // of DiskAdd; of DiskReplace, empty: that of the disk
 }
 

@@ -6,25 +6,11 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/test/fakeclock"
 )
 
-// hurried is a clock on which whoever waits moves the time on.
-type hurried struct {
-	*fakeclock.Clock
-	onTimer func()
-}
-
-func (h *hurried) NewTimer(d time.Duration) clock.Timer {
-	t := h.Clock.NewTimer(d)
-	h.onTimer()
-	h.Advance(d)
-	return t
-}
-
 func TestWhatIsDoneInTheBackgroundYields(t *testing.T) {
-	now := &hurried{fakeclock.New(time.Unix(1, 0)), func() {}}
+	now := &fakeclock.Hurried{Clock: fakeclock.New(time.Unix(1, 0))}
 	v := New(now, Limits{ErrorsMax: 1, Window: Window, StallAfter: StallAfter, HangAfter: HangAfter}, func() {})
 	yielded := func() time.Duration {
 		began := now.Now()
@@ -41,7 +27,7 @@ func TestWhatIsDoneInTheBackgroundYields(t *testing.T) {
 	read(v.WatchBackgroundRead, func() { require.Zero(t, yielded(), "nobody waits for that one") })
 
 	ends, ended, waits := make(chan struct{}), make(chan struct{}), 0
-	now.onTimer = func() {
+	now.OnTimer = func() {
 		if waits++; waits == 3 {
 			close(ends)
 			<-ended
